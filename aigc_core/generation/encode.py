@@ -1,0 +1,41 @@
+"""From pixels to a file. The bytes are a function of the pixels and the format: no time, no name, no settings inside."""
+
+import hashlib
+import io
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from aigc_core.jobs.specs import ImageFormat
+
+#: PNG level 1: 0.35 ms for a 64×64 picture where level 6 takes 1.5 ms, for a file about a tenth larger.
+PNG_LEVEL = 1
+JPEG_QUALITY = 92
+WEBP_QUALITY = 90
+
+CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+def encode(image: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
+    """The file of one picture: uint8 (H, W, 1) or (H, W, 3), 0 to 255."""
+    pixels = np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if image_format == "png":
+        return bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL))
+    if image_format == "jpeg":
+        return bytes(imagecodecs.jpeg8_encode(pixels, level=JPEG_QUALITY))
+    return _webp(pixels)
+
+
+def sha256(payload: bytes) -> str:
+    """Hex digest, as in results.jsonl."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def _webp(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image  # only this format needs it: 15 MB that a worker of PNGs does not carry
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
+    return buffer.getvalue()

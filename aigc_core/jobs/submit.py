@@ -1,0 +1,48 @@
+"""From a spec to a job that somebody may work on: archive first, then the ledger, then the tickets."""
+
+import secrets
+from collections.abc import Callable
+
+from aigc_core.clock import Clock
+from aigc_core.errors import Unavailable
+from aigc_core.jobs.ledger import Ledger
+from aigc_core.jobs.records import Spec
+from aigc_core.jobs.specs import GenerationSpec
+from aigc_core.jobs.states import JobKind
+from aigc_core.storage import layout
+from aigc_core.storage.object_store import ObjectStore
+
+#: Publishes so many tickets of a job; raises `Unavailable` when the broker is away.
+PublishTickets = Callable[[str, JobKind, int], None]
+
+
+def new_job_id(kind: JobKind, clock: Clock) -> str:
+    """An id that sorts by time and says what it is: `g` or `t`, 9 hex digits of milliseconds' time, 8 random ones."""
+    return f"{kind[0]}{int(clock.now() * 1000):011x}{secrets.token_hex(4)}"
+
+
+def submit(
+    spec: Spec,
+    *,
+    ledger: Ledger,
+    store: ObjectStore,
+    publish: PublishTickets,
+    clock: Clock,
+    idempotency_key: str | None = None,
+) -> str:
+    """The id of the accepted job. It is accepted once its spec is in S3 and its record in the ledger.
+
+    The same `idempotency_key` gives the same job, however often it is submitted. A broker that is away after that costs
+    nothing but time: the reaper publishes the tickets. `Unavailable` when S3 or the ledger cannot be reached.
+    """
+    kind = JobKind.GENERATION if isinstance(spec, GenerationSpec) else JobKind.TRAINING
+    job_id = new_job_id(kind, clock)
+    store.put(layout.spec_key(job_id), spec.to_json().encode(), content_type="application/json")
+    accepted_id, tickets = ledger.submit(job_id, spec, idempotency_key=idempotency_key or job_id)
+    if accepted_id != job_id:
+        store.delete([layout.spec_key(job_id)])
+    try:
+        publish(accepted_id, kind, tickets)
+    except Unavailable:
+        pass
+    return accepted_id
