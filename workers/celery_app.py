@@ -1,0 +1,42 @@
+"""The Celery application: broker, queues, acknowledgement. Why each setting is what it is stands beside it."""
+
+from celery import Celery
+
+from workers.settings import read_settings
+
+app = Celery("aigc", include=[])
+
+
+def configure() -> None:
+    """Read the settings into the application; called when the module is loaded."""
+    settings = read_settings()
+    app.conf.update(
+        broker_url=settings.redis_url.get_secret_value(),
+        result_backend=None,  # the ledger has the results
+        task_ignore_result=True,
+        accept_content=["json"],
+        task_default_queue="generation",
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # the default gives up after 100
+        broker_channel_error_retry=True,  # a full Redis must not end the worker
+        broker_pool_acquire_timeout=10,
+        worker_eta_task_limit=100,
+        worker_send_task_events=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,  # cancel and drain are ledger state
+        task_acks_late=False,  # a ticket is a hint: losing one costs a reaper tick, repeating one finds no work
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.5, "interval_max": 2},
+        broker_transport_options={
+            "visibility_timeout": 600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        beat_max_loop_interval=30,
+        timezone="UTC",
+    )
+
+
+configure()

@@ -1,0 +1,35 @@
+"""Queue and task names, and how a ticket is published. A ticket carries only a job id."""
+
+from kombu.exceptions import OperationalError
+
+from aigc_core.errors import Unavailable
+from aigc_core.jobs.states import JobKind
+from workers.celery_app import app
+
+GENERATION, TRAINING, MAINTENANCE = "generation", "training", "maintenance"
+QUEUES = (GENERATION, TRAINING, MAINTENANCE)
+
+WORK_GENERATION = "workers.generation.work"
+WORK_TRAINING = "workers.training.work"
+REAP = "workers.maintenance.reap"
+RETRAIN = "workers.maintenance.retrain"
+
+_TASKS = {JobKind.GENERATION: (WORK_GENERATION, GENERATION), JobKind.TRAINING: (WORK_TRAINING, TRAINING)}
+
+
+def publish_tickets(job_id: str, kind: JobKind, count: int) -> None:
+    """Send `count` tickets of a job; `Unavailable` when the broker does not answer (the reaper will send them)."""
+    task, queue = _TASKS[kind]
+    try:
+        with app.producer_or_acquire() as producer:
+            for _ in range(count):
+                app.send_task(task, args=[job_id], queue=queue, producer=producer)
+    except (OperationalError, OSError) as error:
+        raise Unavailable(f"the broker did not take the tickets of job {job_id} ({error})") from error
+
+
+def queued_messages() -> dict[str, int]:
+    """Messages waiting in the broker, by queue; those a worker has reserved are not counted."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        return {queue: channel._size(queue) for queue in QUEUES}

@@ -1,0 +1,99 @@
+"""The only reader of the environment: validated once at the start of a process, secrets hidden.
+
+Values come from the environment (prefix AIGC_), else from `<AIGC_HOME>/stack.env`, which `aigc up` writes, else defaults.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict
+
+from aigc_core.errors import InvalidSpec
+
+PREFIX = "AIGC_"
+
+
+class Settings(BaseModel):
+    """Every setting of every process. A field `redis_url` is set by AIGC_REDIS_URL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Path(".aigc")  # where the embedded stack keeps its data, logs and addresses
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    s3_endpoint: str = ""  # empty: AWS
+    s3_bucket: str = "aigc"
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_region: str = "us-east-1"
+    serving_targets: str = "127.0.0.1:8500"  # host:port, comma separated
+    serving_deadline_seconds: float = Field(30.0, gt=0, le=600)
+    model_base_path: Path = Path("models")  # where training publishes versions
+    serving_base_path: str = ""  # how the model server sees the same folder; empty: by the same path
+    team: str = "default"
+    lease_seconds: float = Field(60.0, ge=1, le=3600)
+    reap_interval_seconds: float = Field(5.0, ge=0.2, le=300)
+    ticket_seconds: float = Field(10.0, ge=0.2, le=3600)
+    window: int = Field(32, ge=1, le=1024)
+    worker_concurrency: int = Field(2, ge=1, le=64)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65535)  # 0: a free one
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    code_revision: str = "unknown"
+    retrain_every_hours: float = Field(0.0, ge=0, le=8760)  # 0: off
+    retrain_dataset: str = ""
+    retrain_model: str = ""
+    retrain_preset: str = "dcgan-64"
+
+    @field_validator("serving_targets")
+    @classmethod
+    def _targets(cls, value: str) -> str:
+        for target in value.split(","):
+            host, colon, port = target.strip().rpartition(":")
+            if not (host and colon and port.isdigit()):
+                raise ValueError("expected host:port, or several separated by commas")
+        return value
+
+    @property
+    def targets(self) -> list[str]:
+        return [target.strip() for target in self.serving_targets.split(",")]
+
+
+def home() -> Path:
+    """Where the embedded stack lives: AIGC_HOME, else .aigc below the current folder."""
+    return Path(os.environ.get(PREFIX + "HOME", ".aigc"))
+
+
+def given(name: str) -> str | None:
+    """The setting exactly as the environment gives it, or None; the embedded stack asks which servers it need not start."""
+    return os.environ.get(PREFIX + name.upper()) or None
+
+
+def environment() -> dict[str, str]:
+    """The whole environment, to hand on to a child process."""
+    return dict(os.environ)
+
+
+def stack_environment() -> dict[str, str]:
+    """What `aigc up` wrote down: NAME=value lines; empty without an embedded stack."""
+    path = home() / "stack.env"
+    if not path.exists():
+        return {}
+    lines = (line.partition("=") for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return {name: value for name, _, value in lines}
+
+
+def read_settings() -> Settings:
+    """The settings of this process; `InvalidSpec` names the variable, what it holds and what was expected."""
+    values: dict[str, str] = {}
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        value = os.environ.get(variable) or stack_environment().get(variable)
+        if value:
+            values[name] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise InvalidSpec(f"setting {name}={values.get(str(first['loc'][0]))!r}: {first['msg']}; mend it or unset it") from None
