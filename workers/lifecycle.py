@@ -46,7 +46,7 @@ def serve_metrics(role: str) -> None:
     log.info("ready", role=role, metrics_port=port)
 
 
-def work_on(job_id: str, work: Work, *, queue: str, task: str, model: str = "") -> Outcome:
+def work_on(job_id: str, work: Work, *, queue: str, task: str) -> Outcome:
     """One ticket: execute, log, count, pass the next ticket on."""
     metrics.TASK_STARTED.labels(queue, task).inc()
     with structlog.contextvars.bound_contextvars(job=job_id):

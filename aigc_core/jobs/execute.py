@@ -4,6 +4,7 @@ Work is a function from a lease to a report; it raises one of four errors and ne
 while it runs, and `Heartbeat.check` raises in the work when the renewal says that it must stop.
 """
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Executor:
             result=result,
             chunk=lease.chunk,
             attempt=lease.attempt,
+            model=json.loads(lease.spec_json)["model"],
             report=report if result == "ok" else None,
             error="" if error is None else str(error) or type(error).__name__,
             cause="" if error is None else cause_of(error),
