@@ -13,7 +13,9 @@ import threading
 from collections import deque
 from typing import IO, Any
 
-from aigc_core.errors import AigcError, Cancelled, InvalidSpec, LeaseLost, NotFound, Transient, Unavailable
+from celery.signals import worker_shutting_down
+
+from aigc_core.errors import AigcError, Cancelled, InvalidSpec, NotFound, Transient, Unavailable
 from aigc_core.jobs.execute import Heartbeat
 from aigc_core.jobs.records import FINALISE, ChunkReport, Lease
 from aigc_core.jobs.specs import TrainingSpec
@@ -29,6 +31,15 @@ STOP_SECONDS = 60.0
 ERRORS: dict[str, type[AigcError]] = {
     error.__name__: error for error in (InvalidSpec, NotFound, Transient, Unavailable, Cancelled)
 }
+
+
+#: Set when the worker was told to end: the run leaves a checkpoint and the job waits for the next worker.
+_ending = threading.Event()
+
+
+@worker_shutting_down.connect
+def _end(**_: object) -> None:
+    _ending.set()
 
 
 @app.task(name=WORK_TRAINING)
@@ -74,6 +85,8 @@ def train_in_child(lease: Lease, heartbeat: Heartbeat, command: list[str]) -> Ch
     code = child.wait()
     reader.join()
     heartbeat.check()
+    if _ending.is_set() and "published" not in answer:
+        raise Unavailable("a training worker: the one that ran this job was shut down; it goes on from its checkpoint")
     return _judged(lease, answer, code, list(last_lines))
 
 
@@ -100,18 +113,15 @@ def _pass_on(stream: IO[str], last_lines: deque[str]) -> None:
 
 
 def _stop_when_told(child: "subprocess.Popen[str]", heartbeat: Heartbeat) -> None:
-    """End the child when the lease is lost or the job cancelled: gently first, so that it leaves a checkpoint."""
-    while child.poll() is None:
+    """End the child when the run must stop: gently first, so that it leaves a checkpoint."""
+    while not (_ending.is_set() or heartbeat.must_stop):
         try:
-            heartbeat.check()
-        except (LeaseLost, Cancelled):
-            child.terminate()
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
+            child.wait(0.5)
             return
-        try:
-            child.wait(1.0)
         except subprocess.TimeoutExpired:
             continue
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()

@@ -34,6 +34,11 @@ class Heartbeat:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{lease.job_id}-{lease.chunk}", daemon=True)
 
+    @property
+    def must_stop(self) -> bool:
+        """Whether `check` would raise."""
+        return self.state is not LeaseState.HELD
+
     def check(self) -> None:
         """Raise `LeaseLost` or `Cancelled` if the work must stop; call it before every write."""
         if self.state is LeaseState.LOST:

@@ -1,0 +1,5 @@
+"""`python -m workers.cli` is `aigc`."""
+
+from workers.cli import main
+
+main()

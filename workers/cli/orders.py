@@ -1,0 +1,150 @@
+"""Commands that order work: dataset ingest, train, generate."""
+
+import click
+
+from aigc_core.errors import InvalidSpec
+from aigc_core.jobs.records import Job
+from aigc_core.jobs.states import JobKind
+from aigc_core.storage import layout
+from workers.bootstrap import Runtime
+from workers.cli.output import emit_json, json_option
+from workers.cli.views import done_of, exit_code, follow
+
+
+@click.group()
+def dataset() -> None:
+    """Work with data sets."""
+
+
+@dataset.command()
+@click.argument("source")
+@click.option("--name", required=True, help="Name of the data set.")
+@click.option("--size", required=True, type=int, help="Pixels, width and height.")
+@click.option("--channels", default=3, type=int, help="1 grey, 3 colour.")
+@json_option
+def ingest(source: str, name: str, size: int, channels: int, as_json: bool) -> None:
+    """Clean the pictures of SOURCE (a folder, s3://bucket/prefix, or `digits`) and store them as a data set."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from aigc_core.datasets.ingest import ingest_dataset
+
+    made = Runtime.from_env()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("reading pictures", total=None)
+        card = ingest_dataset(
+            source,
+            name=name,
+            size=size,
+            channels=channels,
+            store=made.store,
+            clock=made.clock,
+            open_bucket=made.bucket,
+            on_progress=lambda done, total: bar.update(shown, completed=done, total=total),
+        )
+    if as_json:
+        emit_json(card)
+        return
+    click.echo(card.in_words())
+    click.echo(made.store.uri(layout.dataset_card_key(card.name)))
+
+
+@click.command()
+@click.option("--dataset", "dataset_name", required=True, help="Name of an ingested data set.")
+@click.option("--model", required=True, help="Name under which versions are published.")
+@click.option("--preset", help="Network and recipe; without it, the one for the data set's size.")
+@click.option("--steps", type=int, help="Steps at most.")
+@click.option("--minutes", type=float, help="Minutes of training at most.")
+@click.option("--seed", type=int, help="Seed of the run.")
+@click.option("--wait", is_flag=True, help="Wait for the end.")
+@json_option
+def train(
+    dataset_name: str,
+    model: str,
+    preset: str | None,
+    steps: int | None,
+    minutes: float | None,
+    seed: int | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Train a model on a data set and publish it as a new version."""
+    from workers.producer import Producer
+
+    made = Runtime.from_env()
+    choices = {"steps": steps, "minutes_max": minutes, "seed": seed}
+    given = {name: value for name, value in choices.items() if value is not None}
+    job_id = Producer(made).train(dataset=dataset_name, model=model, preset=preset, **given)
+    _report(made, job_id, wait=wait, as_json=as_json)
+
+
+@click.command()
+@click.option("--model", required=True, help="NAME, or NAME@VERSION.")
+@click.option("--count", required=True, type=int, help="Pictures.")
+@click.option("--seed", default=0, type=int, help="Seed of the first picture; the next has the next seed.")
+@click.option("--classes", default="", help="Class names, comma separated, repeated in turn; without it all.")
+@click.option("--format", "image_format", default="png", help="png, jpeg or webp.")
+@click.option("--team", help="Who orders; without it AIGC_TEAM.")
+@click.option("--idempotency-key", help="The same key gives the same job.")
+@click.option("--wait", is_flag=True, help="Wait for the end.")
+@json_option
+def generate(
+    model: str,
+    count: int,
+    seed: int,
+    classes: str,
+    image_format: str,
+    team: str | None,
+    idempotency_key: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Order generated pictures."""
+    from workers.producer import Producer
+
+    made = Runtime.from_env()
+    name, at, version = model.partition("@")
+    if at and not version.isdigit():
+        raise InvalidSpec(f"model {model!r}: expected NAME or NAME@VERSION with a whole number")
+    job_id = Producer(made).generate(
+        model=name,
+        version=int(version) if at else None,
+        count=count,
+        seed=seed,
+        classes=tuple(part.strip() for part in classes.split(",") if part.strip()),
+        image_format=image_format,
+        idempotency_key=idempotency_key,
+        team=team or made.settings.team,
+    )
+    _report(made, job_id, wait=wait, as_json=as_json)
+
+
+def _report(made: Runtime, job_id: str, *, wait: bool, as_json: bool) -> None:
+    if not wait:
+        if as_json:
+            emit_json({"id": job_id})
+        else:
+            click.echo(f"{job_id} accepted; `aigc watch {job_id}` follows it")
+        return
+    found = made.ledger.job(job_id) if made.ledger.job(job_id).state.is_final else follow(made, job_id)
+    if as_json:
+        emit_json(found)
+    else:
+        print_end(made, found)
+    raise click.exceptions.Exit(exit_code(found))
+
+
+def print_end(made: Runtime, found: Job) -> None:
+    """How a job ended and where its papers are."""
+    click.echo(f"{found.id} {found.state}: {done_of(found)}")
+    if found.last_error:
+        click.echo(f"last error: {found.last_error}")
+    if found.kind is JobKind.GENERATION:
+        for name, key in (
+            ("results", layout.results_key(found.id)),
+            ("summary", layout.summary_key(found.id)),
+            ("contact sheet", layout.contact_sheet_key(found.id)),
+        ):
+            click.echo(f"  {name:14s}{made.store.uri(key)}")
+    else:
+        click.echo(f"  {'run':14s}{made.store.uri(layout.training_prefix(found.id))}")
