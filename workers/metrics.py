@@ -39,7 +39,11 @@ SERVING_SECONDS = Histogram(
     registry=REGISTRY,
 )
 SERVING_BATCH = Histogram(
-    "aigc_serving_batch_images", "Pictures per request.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=REGISTRY
+    "aigc_serving_batch_images",
+    "Pictures per request.",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    registry=REGISTRY,
 )
 S3_REQUESTS = Counter("aigc_s3_requests_total", "S3 requests.", ["op", "code_class"], registry=REGISTRY)
 S3_SECONDS = Histogram(

@@ -1,12 +1,13 @@
 """The Python door: check names against the stores, build the spec, submit it.
 
-    from workers.producer import Producer
-    job_id = Producer.from_env().generate(model="digits", count=1000)
+from workers.producer import Producer
+job_id = Producer.from_env().generate(model="digits", count=1000)
 """
 
 from typing import Any, Self
 
 from aigc_core.datasets.shards import read_card as read_dataset_card
+
 from aigc_core.errors import InvalidSpec, Unavailable
 from aigc_core.gan.presets import training_spec
 from aigc_core.jobs.records import Job, Spec
@@ -102,7 +103,9 @@ class Producer:
         return job
 
 
-def generation_spec(card: ModelCard, *, count: int, seed: int, classes: tuple[str, ...], image_format: str, **choices: Any) -> GenerationSpec:
+def generation_spec(
+    card: ModelCard, *, count: int, seed: int, classes: tuple[str, ...], image_format: str, **choices: Any
+) -> GenerationSpec:
     """The full spec of an order on a published version."""
     return GenerationSpec(
         model=card.name,

@@ -6,8 +6,7 @@ Values come from the environment (prefix AIGC_), else from `<AIGC_HOME>/stack.en
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from aigc_core.errors import InvalidSpec
 
@@ -96,4 +95,6 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = PREFIX + str(first["loc"][0]).upper()
-        raise InvalidSpec(f"setting {name}={values.get(str(first['loc'][0]))!r}: {first['msg']}; mend it or unset it") from None
+        raise InvalidSpec(
+            f"setting {name}={values.get(str(first['loc'][0]))!r}: {first['msg']}; mend it or unset it"
+        ) from None

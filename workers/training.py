@@ -65,7 +65,7 @@ def train_in_child(lease: Lease, heartbeat: Heartbeat, command: list[str]) -> Ch
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
-    assert child.stdin and child.stdout and child.stderr  # noqa: S101  for the type checker: all three are pipes
+    assert child.stdin and child.stdout and child.stderr
     last_lines: deque[str] = deque(maxlen=20)
     reader = threading.Thread(target=_pass_on, args=(child.stderr, last_lines), daemon=True)
     watcher = threading.Thread(target=_stop_when_told, args=(child, heartbeat), daemon=True)

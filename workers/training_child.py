@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_core.datasets.shards import load_dataset
+
 from aigc_core.errors import AigcError, Cancelled
 from aigc_core.jobs.specs import TrainingSpec
 from aigc_core.storage import layout

@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
             return None
         module = import_module(f"workers.cli.{COMMANDS[cmd_name]}")
         command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101  the table above is ours
+        assert isinstance(command, click.Command)
         return command
 
 

@@ -18,7 +18,7 @@ def worker(role: str) -> None:
     settings = read_settings()
     if role == "generation":
         import workers.generation
-        import workers.maintenance  # noqa: F401  one thread more than chunks, so that the reaper never waits for them
+        import workers.maintenance
 
         queues, concurrency = "generation,maintenance", settings.worker_concurrency + 1
     else:

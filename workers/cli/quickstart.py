@@ -5,8 +5,8 @@ import urllib.request
 from pathlib import Path
 
 import click
-
 from aigc_core.datasets.ingest import ingest_dataset
+
 from aigc_core.errors import AigcError
 from aigc_core.jobs.records import Job
 from aigc_core.jobs.states import JobState
@@ -43,13 +43,17 @@ def quickstart(minutes: float | None) -> None:
         generated = _followed(made, producer.generate(model="digits", count=IMAGE_COUNT))
         folder = _papers(made, generated, home() / "quickstart")
         seconds = time.monotonic() - started
-        click.echo(f"\nDone in {seconds:.0f} s: trained {trained.progress.get('step', 0):,} steps, made "
-                   f"{generated.counts.completed:,} pictures. Look at")
+        click.echo(
+            f"\nDone in {seconds:.0f} s: trained {trained.progress.get('step', 0):,} steps, made "
+            f"{generated.counts.completed:,} pictures. Look at"
+        )
         for path in sorted(folder.iterdir()):
             click.echo(f"    {path}")
     finally:
         stack.stop()
-    click.echo("Everything was stopped again; `aigc up` starts it with this data, `aigc generate --model digits …` orders more.")
+    click.echo(
+        "Everything was stopped again; `aigc up` starts it with this data, `aigc generate --model digits …` orders more."
+    )
 
 
 def _step(number: int, text: str) -> None:

@@ -91,9 +91,7 @@ def worker_processes(home: Path, generation_workers: int) -> list[Process]:
         for number in range(1, generation_workers + 1)
     ]
     # The training worker waits for its run's checkpoint before it ends.
-    made.append(
-        Process(name="training", command=[*aigc, "worker", "training"], healthy=announced, grace_seconds=75)
-    )
+    made.append(Process(name="training", command=[*aigc, "worker", "training"], healthy=announced, grace_seconds=75))
     made.append(Process(name="beat", command=[*aigc, "beat"], healthy=announced))
     return made
 
@@ -105,7 +103,7 @@ def _redis(plan: Plan, home: Path) -> Process:
     configuration.touch(mode=0o600)
     configuration.write_text(
         f"bind 127.0.0.1\nport {plan.redis_port}\nrequirepass {plan.redis_password}\ndir {folder.resolve()}\n"
-        "appendonly yes\nappendfsync everysec\nsave \"\"\nmaxmemory-policy noeviction\ntcp-keepalive 60\ntimeout 0\n"
+        'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\ntimeout 0\n'
     )
 
     def healthy(_: int) -> bool:

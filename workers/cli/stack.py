@@ -131,7 +131,9 @@ def _start_if_needed(
         if child.poll() is not None:
             raise StartFailed(f"{process.name} ended with code {child.returncode}:\n{_last_lines(log_path)}")
         if time.monotonic() > deadline:
-            raise StartFailed(f"{process.name} is not healthy after {START_SECONDS_MAX:.0f} s:\n{_last_lines(log_path)}")
+            raise StartFailed(
+                f"{process.name} is not healthy after {START_SECONDS_MAX:.0f} s:\n{_last_lines(log_path)}"
+            )
         time.sleep(0.02)  # a server in start-up has no event to wait for
 
 
@@ -195,7 +197,15 @@ def _print_status(*, as_json: bool) -> bool:
         metrics = folder / "run" / f"metrics-{pid}.json"
         url = json.loads(metrics.read_text())["url"] if metrics.exists() else ""
         state = "running" if path.stem in running else "not running"
-        rows.append({"name": path.stem, "state": state, "pid": pid, "metrics": url, "log": str(folder / "logs" / path.stem) + ".log"})
+        rows.append(
+            {
+                "name": path.stem,
+                "state": state,
+                "pid": pid,
+                "metrics": url,
+                "log": str(folder / "logs" / path.stem) + ".log",
+            }
+        )
     if as_json:
         emit_json(rows)
     else:

@@ -1,0 +1,1 @@
+"""The wire messages, compiled. See model_server.proto for the command; nothing else may be written here."""
