@@ -148,9 +148,7 @@ class PredictRequest(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: TensorProto
-        def __init__(
-            self, key: str | None = ..., value: TensorProto | _Mapping | None = ...
-        ) -> None: ...
+        def __init__(self, key: str | None = ..., value: TensorProto | _Mapping | None = ...) -> None: ...
 
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -173,9 +171,7 @@ class PredictResponse(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: TensorProto
-        def __init__(
-            self, key: str | None = ..., value: TensorProto | _Mapping | None = ...
-        ) -> None: ...
+        def __init__(self, key: str | None = ..., value: TensorProto | _Mapping | None = ...) -> None: ...
 
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -253,9 +249,7 @@ class GetModelStatusResponse(_message.Message):
     __slots__ = ("model_version_status",)
     MODEL_VERSION_STATUS_FIELD_NUMBER: _ClassVar[int]
     model_version_status: _containers.RepeatedCompositeFieldContainer[ModelVersionStatus]
-    def __init__(
-        self, model_version_status: _Iterable[ModelVersionStatus | _Mapping] | None = ...
-    ) -> None: ...
+    def __init__(self, model_version_status: _Iterable[ModelVersionStatus | _Mapping] | None = ...) -> None: ...
 
 class GetModelMetadataRequest(_message.Message):
     __slots__ = ("metadata_field", "model_spec")
@@ -275,9 +269,7 @@ class GetModelMetadataResponse(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _any_pb2.Any
-        def __init__(
-            self, key: str | None = ..., value: _any_pb2.Any | _Mapping | None = ...
-        ) -> None: ...
+        def __init__(self, key: str | None = ..., value: _any_pb2.Any | _Mapping | None = ...) -> None: ...
 
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -343,9 +335,7 @@ class SignatureDefMap(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: SignatureDef
-        def __init__(
-            self, key: str | None = ..., value: SignatureDef | _Mapping | None = ...
-        ) -> None: ...
+        def __init__(self, key: str | None = ..., value: SignatureDef | _Mapping | None = ...) -> None: ...
 
     SIGNATURE_DEF_FIELD_NUMBER: _ClassVar[int]
     signature_def: _containers.MessageMap[str, SignatureDef]
