@@ -1,13 +1,13 @@
 """Every key that the system writes, in one place.
 
-    datasets/<name>/dataset.json                      the current card of a data set
-    datasets/<name>/<fingerprint>/…                   its shards, and the same card; never changed once written
-    models/<name>/<version>/model.json                the card of a published version
-    training/<job>/…                                  checkpoints, sample grids, metrics of a run
-    jobs/<job>/spec.json                              what was ordered
-    jobs/<job>/images/<hh>/<index>.<format>           the pictures; <hh> spreads them over 256 prefixes
-    jobs/<job>/parts/<chunk>.jsonl                    result lines of one committed chunk
-    jobs/<job>/results.jsonl, errors.jsonl, summary.json, contact-sheet.png
+datasets/<name>/dataset.json                      the current card of a data set
+datasets/<name>/<fingerprint>/…                   its shards, and the same card; never changed once written
+models/<name>/<version>/model.json                the card of a published version
+training/<job>/…                                  checkpoints, sample grids, metrics of a run
+jobs/<job>/spec.json                              what was ordered
+jobs/<job>/images/<hh>/<index>.<format>           the pictures; <hh> spreads them over 256 prefixes
+jobs/<job>/parts/<chunk>.jsonl                    result lines of one committed chunk
+jobs/<job>/results.jsonl, errors.jsonl, summary.json, contact-sheet.png
 """
 
 import hashlib
