@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -52,9 +52,7 @@ class VersionStatus:
 class ServingPredictor:
     """Keeps the promise of `Predictor` with one channel per target, used in turn; made at the first request."""
 
-    def __init__(
-        self, targets: Sequence[str], *, deadline_seconds: float = 30.0, on_request: OnRequest = _ignore
-    ) -> None:
+    def __init__(self, targets: Sequence[str], *, deadline_seconds: float = 30.0, on_request: OnRequest = _ignore) -> None:
         if not targets:
             raise InvalidSpec("no model server named; set AIGC_SERVING_TARGETS to host:port")
         self._targets = list(targets)
@@ -79,7 +77,7 @@ class ServingPredictor:
         try:
             answer: pb.PredictResponse = self._call(PREDICT, request, pb.PredictResponse)
         except grpc.RpcError as error:
-            code = error.code().name
+            code = cast("grpc.Call", error).code().name
             raise self._translated(error, model, version) from error
         finally:
             self._on_request(model, version, code, time.perf_counter() - started, len(latents))
@@ -92,7 +90,7 @@ class ServingPredictor:
         try:
             answer: pb.GetModelStatusResponse = self._call(GET_MODEL_STATUS, request, pb.GetModelStatusResponse)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
+            if cast("grpc.Call", error).code() is grpc.StatusCode.NOT_FOUND:
                 return []
             raise self._translated(error, model, None) from error
         return [
@@ -134,16 +132,15 @@ class ServingPredictor:
             return self._channels[next(self._turn) % len(self._channels)]
 
     def _translated(self, error: grpc.RpcError, model: str, version: int | None) -> AigcError:
-        code, details = error.code(), error.details() or ""
+        call = cast("grpc.Call", error)  # every error of a unary call is one
+        code, details = call.code(), call.details() or ""
         where = f"model server {', '.join(self._targets)}"
         what = f"model {model}" + ("" if version is None else f" version {version}")
         said = f"{code.name}: {details[:200]}"
         if code is grpc.StatusCode.NOT_FOUND:
             return Unavailable(f"{where} does not serve {what} ({said}); it may still be loading")
         if code in _AWAY:
-            return Unavailable(
-                f"{where} did not answer for {what} ({said}); check AIGC_SERVING_TARGETS and that it runs"
-            )
+            return Unavailable(f"{where} did not answer for {what} ({said}); check AIGC_SERVING_TARGETS and that it runs")
         if code in _WRONG:
             return InvalidSpec(f"{where} refused the request for {what} ({said}); publish the model again")
         return Transient(f"{where} failed on {what} ({said})")

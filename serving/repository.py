@@ -55,9 +55,7 @@ def publish(
     return card
 
 
-def _take_version(
-    folder: Path, building: Path, card_of: Callable[[int], ModelCard], figures: dict[str, float]
-) -> ModelCard:
+def _take_version(folder: Path, building: Path, card_of: Callable[[int], ModelCard], figures: dict[str, float]) -> ModelCard:
     """Rename the finished folder to the next free version. The rename fails on one that exists: then the next is tried."""
     version = next_version(folder)
     while True:

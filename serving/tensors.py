@@ -1,6 +1,6 @@
 """Between numpy and TensorProto, for both sides of the wire and for both encodings: raw bytes and typed fields."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def dtype_of(data_type: int) -> np.dtype[Any]:
 def to_proto(array: NDArray[Any], *, content: bool = True) -> pb.TensorProto:
     """A TensorProto of the array: as raw little-endian bytes, or as the typed field that old servers and clients use."""
     data_type = data_type_of(array.dtype)
-    proto = pb.TensorProto(dtype=data_type)  # type: ignore[arg-type]  the enum's number
+    proto = pb.TensorProto(dtype=cast("pb.DataType", data_type))
     proto.tensor_shape.SetInParent()  # a scalar has a shape too: an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)

@@ -4,14 +4,21 @@ from workers.producer import Producer
 job_id = Producer.from_env().generate(model="digits", count=1000)
 """
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aigc_core.datasets.shards import read_card as read_dataset_card
-
 from aigc_core.errors import InvalidSpec, Unavailable
-from aigc_core.gan.presets import training_spec
+from aigc_core.gan.presets import PRESETS, presets_for_size, training_spec
 from aigc_core.jobs.records import Job, Spec
-from aigc_core.jobs.specs import COUNT_MAX, IMAGE_FORMATS, SEED_MAX, GenerationSpec, check_name, check_range
+from aigc_core.jobs.specs import (
+    COUNT_MAX,
+    IMAGE_FORMATS,
+    SEED_MAX,
+    GenerationSpec,
+    ImageFormat,
+    check_name,
+    check_range,
+)
 from aigc_core.jobs.submit import submit
 from serving.contract import ModelCard
 from serving.repository import read_card
@@ -74,8 +81,9 @@ class Producer:
         check_name(dataset, "dataset")
         self._runtime.ledger.ping()
         card = read_dataset_card(self._runtime.store, dataset)
+        fitting = presets_for_size(card.size) or list(PRESETS)
         spec = training_spec(
-            preset,
+            preset or fitting[0],
             model=model,
             dataset=card.name,
             dataset_fingerprint=card.fingerprint,
@@ -118,6 +126,6 @@ def generation_spec(
         channels=card.channels,
         class_names=card.class_names,
         classes=classes or card.class_names,
-        format=image_format,  # type: ignore[arg-type]  checked by the spec itself
+        format=cast("ImageFormat", image_format),  # the spec checks it
         **choices,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from aigc_core.datasets.shards import load_dataset
-
 from aigc_core.errors import AigcError, Cancelled
 from aigc_core.jobs.specs import TrainingSpec
 from aigc_core.storage import layout
@@ -71,7 +70,7 @@ def train_and_publish(job_id: str, spec: TrainingSpec, *, stop: threading.Event,
         report = export_generator(
             result.generator, version_dir, latent_dim=spec.latent_dim, class_count=len(spec.class_names)
         )
-        return figures | report.figures()
+        return {**figures, **report.figures()}
 
     def card(version: int) -> ModelCard:
         return ModelCard(

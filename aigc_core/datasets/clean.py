@@ -28,7 +28,7 @@ def normalise(payload: bytes, *, size: int, channels: int) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no reason to drop a picture
-            image = Image.open(io.BytesIO(payload))
+            image: Image.Image = Image.open(io.BytesIO(payload))
             if image.width * image.height > PIXELS_MAX:
                 raise Broken(f"{image.width}×{image.height} pixels, at most {PIXELS_MAX:,} are read")
             image.load()

@@ -117,9 +117,7 @@ def _clean(found: Source, *, size: int, channels: int, on_progress: OnProgress |
     return kept
 
 
-def _decoded(
-    files: tuple[SourceFile, ...], *, size: int, channels: int
-) -> Iterator[tuple[SourceFile, Picture | Broken]]:
+def _decoded(files: tuple[SourceFile, ...], *, size: int, channels: int) -> Iterator[tuple[SourceFile, Picture | Broken]]:
     """Every file with its picture or its fault, in order; a few are decoded ahead."""
 
     def decode(file: SourceFile) -> Picture | Broken:

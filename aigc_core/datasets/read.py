@@ -62,7 +62,7 @@ def _s3(source: str, open_bucket: Callable[[str], ObjectStore] | None) -> Source
         raise InvalidSpec(f"{source}: expected s3://bucket/prefix")
     store = open_bucket(bucket)
     prefix = prefix if not prefix or prefix.endswith("/") else prefix + "/"
-    keys = [info.key for info in store.list(prefix)]
+    keys = [info.key for info in store.scan(prefix)]
     pictures = sorted(key for key in keys if Path(key).suffix.lower() in SUFFIXES)
     files = tuple(SourceFile(name=key[len(prefix) :], read=_getter(store, key)) for key in pictures)
     return Source(files=files, skipped_count=len(keys) - len(files))

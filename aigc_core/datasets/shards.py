@@ -70,9 +70,7 @@ def load_dataset(
     for shard in card.shards:
         payload = store.get(shard.key)
         if hashlib.sha256(payload).hexdigest() != shard.sha256:
-            raise InvalidSpec(
-                f"{store.uri(shard.key)} is damaged: its SHA-256 is not the card's; ingest the data again"
-            )
+            raise InvalidSpec(f"{store.uri(shard.key)} is damaged: its SHA-256 is not the card's; ingest the data again")
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             images[start : start + shard.count] = arrays["images"]
             labels[start : start + shard.count] = arrays["labels"]

@@ -84,7 +84,7 @@ def contact_sheet(files: list[bytes]) -> bytes:
 
 
 def _parts(job_id: str, store: ObjectStore) -> Iterator[bytes]:
-    for info in store.list(layout.parts_prefix(job_id)):
+    for info in store.scan(layout.parts_prefix(job_id)):
         yield store.get(info.key)
 
 
@@ -99,7 +99,7 @@ def _first_lines(job_id: str, store: ObjectStore) -> list[str]:
 
 def _errors(job: Job, spec: GenerationSpec, store: ObjectStore) -> Iterator[bytes]:
     """One line per chunk that has no result lines, so that results and errors add up to the order."""
-    stored = {info.key for info in store.list(layout.parts_prefix(job.id))}
+    stored = {info.key for info in store.scan(layout.parts_prefix(job.id))}
     reason = "cancelled" if job.cancel_requested else job.last_error or "not made"
     for chunk in range(job.chunk_count):
         if layout.part_key(job.id, chunk) not in stored:

@@ -89,7 +89,7 @@ class ChunkRunner:
         labels = None
         if spec.classes:
             labels = np.zeros(BATCH_ITEMS, np.int32)
-            labels[: len(items)] = [spec.label_of(index) for index in items]
+            labels[: len(items)] = [spec.label_of(index) or 0 for index in items]
         images = self._predictor.predict(spec.model, spec.version, latents, labels=labels)
         expected = (BATCH_ITEMS, spec.height, spec.width, spec.channels)
         if images.shape != expected or images.dtype != np.uint8:

@@ -35,7 +35,7 @@ R = TypeVar("R")
 MOVES = ("submit", "claim", "renew", "complete", "fail", "release", "progress", "cancel", "reap")
 
 
-def connect(url: str) -> "redis.Redis[str]":
+def connect(url: str) -> redis.Redis:
     """A client that neither hangs nor re-sends; it connects at its first command."""
     return redis.Redis.from_url(
         url,
@@ -62,7 +62,7 @@ def _translated(
                 f"Redis at {self.address} did not do its work ({error}); check AIGC_REDIS_URL and that it runs"
             ) from error
 
-    return call
+    return cast("Callable[Concatenate[RedisLedger, P], R]", call)
 
 
 class RedisLedger:
@@ -70,7 +70,7 @@ class RedisLedger:
 
     def __init__(
         self,
-        client: "redis.Redis[str]",
+        client: redis.Redis,
         *,
         window: int = WINDOW,
         ticket_seconds: float = TICKET_SECONDS,
@@ -187,7 +187,7 @@ class RedisLedger:
 
     @_translated
     def emit(self, event_type: str, job_id: str, facts: dict[str, Any]) -> None:
-        seconds, micros = cast("tuple[int, int]", self._redis.time())
+        seconds, micros = self._redis.time()
         fields = {"type": event_type, "job": job_id, "at": f"{seconds + micros / 1e6:.3f}", "facts": json.dumps(facts)}
         self._redis.xadd("aigc:events", cast("dict[Any, Any]", fields), maxlen=10_000, approximate=True)
 

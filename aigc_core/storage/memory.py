@@ -36,14 +36,14 @@ class MemoryObjectStore:
     def exists(self, key: str) -> bool:
         return key in self._objects
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         with self._lock:
             found = sorted((key, len(payload)) for key, payload in self._objects.items() if key.startswith(prefix))
         for key, size in found:
             yield ObjectInfo(key=key, size_bytes=size)
 
     def list_folders(self, prefix: str) -> list[str]:
-        below = (info.key[len(prefix) :] for info in self.list(prefix))
+        below = (info.key[len(prefix) :] for info in self.scan(prefix))
         return sorted({rest.split("/", 1)[0] for rest in below if "/" in rest})
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -51,7 +51,7 @@ class ObjectStore(Protocol):
         """Whether there is an object under the key."""
         ...
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix` (which ends in `/`, or is empty), in key order."""
         ...
 

@@ -124,7 +124,7 @@ class S3ObjectStore:
             return False
         return True
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = obstore.list(self._store, prefix or None, chunk_size=1000)
         try:
             for page in pages:

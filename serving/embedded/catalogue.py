@@ -148,7 +148,7 @@ class Catalogue:
                 version=version.number,
                 state=version.state,
                 status=pb.StatusProto(
-                    error_code=grpc.StatusCode.UNKNOWN.value[0] if version.error else 0,  # type: ignore[index]
+                    error_code=grpc.StatusCode.UNKNOWN.value[0] if version.error else 0,
                     error_message=version.error,
                 ),
             )

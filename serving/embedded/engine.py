@@ -23,11 +23,12 @@ class RequestError(Exception):
 class Engine(Protocol):
     """One loaded version. `run` may be called from several threads; the memory goes with the last reference."""
 
-    signatures: Mapping[str, pb.SignatureDef]
+    @property
+    def signatures(self) -> Mapping[str, pb.SignatureDef]:
+        """By name."""
+        ...
 
-    def run(
-        self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]
-    ) -> list[NDArray[Any]]:
+    def run(self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         """The outputs with these aliases, in this order, from inputs by alias. Raises `RequestError`."""
         ...
 
@@ -92,4 +93,4 @@ def chosen_outputs(signature: pb.SignatureDef, output_filter: list[str]) -> list
 
 def _word(data_type: int) -> str:
     """TensorFlow's word for a DataType: float, double, int32, uint8, bool, …"""
-    return pb.DataType.Name(data_type).removeprefix("DT_").lower()  # type: ignore[arg-type]
+    return pb.DataType.Name(data_type).removeprefix("DT_").lower()

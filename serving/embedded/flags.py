@@ -22,16 +22,12 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(f"--{name}", type=_boolean, default=default, nargs="?", const=True, help=text)
 
     made.add_argument("--port", type=int, default=8500, help="gRPC port")
-    made.add_argument(
-        "--bind_address", default="0.0.0.0", help="this server's own flag: 127.0.0.1 keeps it on the machine"
-    )
+    made.add_argument("--bind_address", default="0.0.0.0", help="this server's own flag: 127.0.0.1 keeps it on the machine")
     made.add_argument("--model_name", default="default", help="name of the one model of --model_base_path")
     made.add_argument("--model_base_path", default="", help="base path of one model; ignored with --model_config_file")
     made.add_argument("--model_config_file", default="", help="text ModelServerConfig")
     made.add_argument("--model_config_file_poll_wait_seconds", type=float, default=0, help="0: read once")
-    made.add_argument(
-        "--file_system_poll_wait_seconds", type=float, default=1, help="between looks for versions; 0: once"
-    )
+    made.add_argument("--file_system_poll_wait_seconds", type=float, default=1, help="between looks for versions; 0: once")
     made.add_argument("--grpc_max_threads", type=int, default=4 * cores, help="requests in work at once")
     made.add_argument("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads per request; 0: one")
     made.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0, help="0: automatic")

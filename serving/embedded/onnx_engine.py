@@ -40,9 +40,7 @@ class OnnxEngine:
         self._turns = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // threads))
         self.signatures = {SIGNATURE: _signature(self._session)}
 
-    def run(
-        self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]
-    ) -> list[NDArray[Any]]:
+    def run(self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         """See `Engine`."""
         with self._turns:
             try:

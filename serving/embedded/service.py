@@ -54,9 +54,7 @@ class Service:
         answer.model_spec.name = request.model_spec.name
         answer.model_spec.version.value = version
         signatures = pb.SignatureDefMap(signature_def=dict(engine.signatures))
-        answer.metadata["signature_def"].CopyFrom(
-            AnyProto(type_url=SIGNATURE_DEF_URL, value=signatures.SerializeToString())
-        )
+        answer.metadata["signature_def"].CopyFrom(AnyProto(type_url=SIGNATURE_DEF_URL, value=signatures.SerializeToString()))
         return answer
 
     def get_model_status(self, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:

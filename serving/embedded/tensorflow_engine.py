@@ -29,9 +29,7 @@ class TensorFlowEngine:
             for name, signature in meta_graph.signature_def.items()
         }
 
-    def run(
-        self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]
-    ) -> list[NDArray[Any]]:
+    def run(self, signature: pb.SignatureDef, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         """See `Engine`."""
         feeds = {signature.inputs[alias].name: value for alias, value in inputs.items()}
         fetches = [signature.outputs[alias].name for alias in outputs]

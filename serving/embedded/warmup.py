@@ -42,8 +42,6 @@ def _records(path: Path) -> Iterator[bytes]:
         length = struct.unpack_from("<Q", content, position)[0] if position + 12 <= len(content) else len(content)
         end = position + 12 + length + 4
         if end > len(content):
-            raise ValueError(
-                f"{path} ends in the middle of a record. Please verify your warmup data is in TFRecord format."
-            )
+            raise ValueError(f"{path} ends in the middle of a record. Please verify your warmup data is in TFRecord format.")
         yield content[position + 12 : end - 4]
         position = end

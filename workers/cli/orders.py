@@ -24,9 +24,10 @@ def dataset() -> None:
 @json_option
 def ingest(source: str, name: str, size: int, channels: int, as_json: bool) -> None:
     """Clean the pictures of SOURCE (a folder, s3://bucket/prefix, or `digits`) and store them as a data set."""
-    from aigc_core.datasets.ingest import ingest_dataset
     from rich.console import Console
     from rich.progress import Progress
+
+    from aigc_core.datasets.ingest import ingest_dataset
 
     made = Runtime.from_env()
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -36,14 +36,13 @@ def worker(role: str) -> None:
 @click.command()
 def beat() -> None:
     """Run beat: the reaper's tick and the schedules, and the sampler of the queues."""
-    from workers import schedule
+    import workers.schedule  # noqa: F401  its table and its sampler
+    from workers.celery_app import app
     from workers.settings import read_settings
 
     settings = read_settings()
     settings.home.mkdir(parents=True, exist_ok=True)
-    schedule.app.start(
-        ["beat", f"--schedule={settings.home / 'beat-schedule'}", "--pidfile=", f"--loglevel={settings.log_level}"]
-    )
+    app.start(["beat", f"--schedule={settings.home / 'beat-schedule'}", "--pidfile=", f"--loglevel={settings.log_level}"])
 
 
 @click.command()

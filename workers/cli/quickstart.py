@@ -5,8 +5,8 @@ import urllib.request
 from pathlib import Path
 
 import click
-from aigc_core.datasets.ingest import ingest_dataset
 
+from aigc_core.datasets.ingest import ingest_dataset
 from aigc_core.errors import AigcError
 from aigc_core.jobs.records import Job
 from aigc_core.jobs.states import JobState

@@ -140,7 +140,7 @@ def _s3(plan: Plan, home: Path) -> Process:
     return Process(
         name="s3",
         command=[rclone, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{plan.s3_port}", "--config", "/dev/null"],
-        environment={"RCLONE_AUTH_KEY": f"{plan.s3_access_key},{plan.s3_secret_key}"},  # not readable in a process list
+        environment={"RCLONE_AUTH_KEY": f'"{plan.s3_access_key},{plan.s3_secret_key}"'},  # not readable in a process list
         healthy=lambda _: _listens(plan.s3_port),
     )
 

@@ -89,6 +89,8 @@ def stop(names: Sequence[str] | None = None) -> list[str]:
     running = _running(folder)
     chosen = [name for name in reversed(running) if names is None or name in names]
     graces = json.loads((folder / "run" / "graces.json").read_text()) if chosen else {}
+    for path in [folder / "run" / f"{name}.json" for name in names or () if name not in running]:
+        path.unlink(missing_ok=True)
     for servers_turn in (False, True):  # workers first: they still need the servers to hand their work back
         turn = [name for name in chosen if (name in ("redis", "s3", "serving")) is servers_turn]
         for name in turn:
@@ -131,9 +133,7 @@ def _start_if_needed(
         if child.poll() is not None:
             raise StartFailed(f"{process.name} ended with code {child.returncode}:\n{_last_lines(log_path)}")
         if time.monotonic() > deadline:
-            raise StartFailed(
-                f"{process.name} is not healthy after {START_SECONDS_MAX:.0f} s:\n{_last_lines(log_path)}"
-            )
+            raise StartFailed(f"{process.name} is not healthy after {START_SECONDS_MAX:.0f} s:\n{_last_lines(log_path)}")
         time.sleep(0.02)  # a server in start-up has no event to wait for
 
 

@@ -1,0 +1,1 @@
+"""Figures of speed and size, one module each; every one prints a JSON object on its last line."""
