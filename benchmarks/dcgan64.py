@@ -40,7 +40,12 @@ def onnx_model(seed: int = 0) -> onnx.ModelProto:
         nodes.append(helper.make_node("Relu", [f"x{stage}"], [f"a{stage}"]))
         nodes.append(
             helper.make_node(
-                "ConvTranspose", [f"a{stage}", kernel], [f"x{stage + 1}"], strides=[2, 2], pads=[1, 1, 1, 1], kernel_shape=[4, 4]
+                "ConvTranspose",
+                [f"a{stage}", kernel],
+                [f"x{stage + 1}"],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                kernel_shape=[4, 4],
             )
         )
     nodes += [

@@ -4,6 +4,7 @@ from workers.producer import Producer
 job_id = Producer.from_env().generate(model="digits", count=1000)
 """
 
+from contextlib import suppress
 from typing import Any, Self, cast
 
 from aigc_core.datasets.shards import read_card as read_dataset_card
@@ -104,10 +105,8 @@ class Producer:
         ledger = self._runtime.ledger
         tickets = ledger.cancel(job_id)
         job = ledger.job(job_id)
-        try:
+        with suppress(Unavailable):  # the reaper publishes them then
             publish_tickets(job_id, job.kind, tickets)
-        except Unavailable:
-            pass  # the reaper publishes them
         return job
 
 

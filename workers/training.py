@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import IO, Any
 
 from celery.signals import worker_shutting_down
@@ -71,11 +72,9 @@ def train_in_child(lease: Lease, heartbeat: Heartbeat, command: list[str]) -> Ch
     watcher = threading.Thread(target=_stop_when_told, args=(child, heartbeat), daemon=True)
     reader.start()
     watcher.start()
-    try:
+    with suppress(BrokenPipeError):  # it is dead already then; its exit code says why
         child.stdin.write(json.dumps({"job_id": lease.job_id, "spec": lease.spec_json}) + "\n")
         child.stdin.close()
-    except BrokenPipeError:
-        pass  # it is dead already; its exit code says why
     answer: dict[str, Any] = {}
     for line in child.stdout:
         answer = json.loads(line)

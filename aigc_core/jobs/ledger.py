@@ -50,7 +50,7 @@ class Ledger(Protocol):
         ...
 
     def release(self, lease: Lease, *, delay_seconds: float, waiting_for: str) -> bool:
-        """Hand the chunk back without spending an attempt, and rest the job for `delay_seconds`; whether to publish a ticket."""
+        """Hand the chunk back, no attempt spent, and rest the job for `delay_seconds`; whether to publish a ticket."""
         ...
 
     def progress(self, lease: Lease, facts: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Ledger(Protocol):
         ...
 
     def cancel(self, job_id: str) -> int:
-        """Ask for the job's end; tickets to publish. Chunks in work stop at their next renewal. `NotFound`; a final job stays."""
+        """Ask for the job's end; tickets to publish. Chunks in work stop at their next renewal. `NotFound`."""
         ...
 
     def reap(self, *, queued: dict[str, int]) -> Repair:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 
 from aigc_core.clock import Clock
 from aigc_core.errors import Unavailable
@@ -41,8 +42,6 @@ def submit(
     accepted_id, tickets = ledger.submit(job_id, spec, idempotency_key=idempotency_key or job_id)
     if accepted_id != job_id:
         store.delete([layout.spec_key(job_id)])
-    try:
+    with suppress(Unavailable):
         publish(accepted_id, kind, tickets)
-    except Unavailable:
-        pass
     return accepted_id

@@ -3,11 +3,13 @@
 obstore puts 6 KB objects at 0.15 ms of CPU each from 16 threads; boto3 needs 2.1 ms.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
+from typing import IO, cast
 
 import obstore
 from obstore import exceptions
@@ -21,6 +23,9 @@ PUT_THREADS = 16
 
 #: One request may take this long, retries included; a person at a terminal waits at most 10 s for "S3 is unreachable".
 REQUEST_SECONDS_MAX = 8
+
+#: A stream longer than this waits on disk, in bytes.
+SPOOL_BYTES_MAX = 16 * 1024 * 1024
 
 #: Called after every request: operation, class of the answer (2xx, 4xx, 5xx), seconds, bytes moved.
 OnRequest = Callable[[str, str, float, int], None]
@@ -88,19 +93,19 @@ class S3ObjectStore:
             pass
 
     def put_stream(self, key: str, parts: Iterable[bytes], *, content_type: str = BINARY) -> None:
-        size_bytes = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal size_bytes
+        # Through a file: obstore asks for the next part inside its own runtime, where a part that is itself read from S3
+        # cannot be waited for.
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES_MAX) as file:
             for part in parts:
-                size_bytes += len(part)
-                yield part
+                file.write(part)
+            size_bytes = file.tell()
+            file.seek(0)
 
-        def request() -> int:
-            obstore.put(self._store, key, counted(), attributes={"Content-Type": content_type})
-            return size_bytes
+            def request() -> int:
+                obstore.put(self._store, key, cast("IO[bytes]", file), attributes={"Content-Type": content_type})
+                return size_bytes
 
-        self._timed("put", key, request)
+            self._timed("put", key, request)
 
     def get(self, key: str) -> bytes:
         payload = b""
