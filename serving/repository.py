@@ -2,14 +2,16 @@
 
 Order of a publish, and why. (1) Everything is built in `.tmp-…`, a name that no server takes for a version. (2) One rename
 makes the version visible whole. (3) `models.config` lists all models, replaced by rename: only a new model changes it.
-(4) The card goes to S3: only now can a job name the version. A crash before (2) leaves a folder that the next publish
-removes; between (2) and (4) a version that is served but that nobody can name, and the run's retry publishes the next one.
+(4) The card goes to S3: only now can a job name the version. One publisher of a model works at a time (a file lock), so
+what lies in `.tmp-…` then was left by a crash before (2), and is removed; between (2) and (4) a version that is served but that nobody can name, and the run's retry publishes the next one.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,19 +37,21 @@ def publish(
     """Build the next version of a model beside the others, check it there, make it visible whole.
 
     `build` writes the SavedModel into the folder that it is given, raises if it is not good, and returns figures for the
-    card. Two publishers of one model get different versions. `Transient` when the disk refuses.
+    card. Two publishers of one model wait for each other. `Transient` when the disk refuses.
     """
     name = card_of(1).name
     folder = base_path / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
-        try:
-            figures = build(building)
-            card = _take_version(folder, building, card_of, figures)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        write_config(base_path, server_base_path=server_base_path)
+        with _only_publisher(folder):
+            building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
+            try:
+                figures = build(building)
+                number = next_version(folder, store=store)
+                card = _take_version(folder, building, replace(card_of(number), figures=figures))
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+            write_config(base_path, server_base_path=server_base_path)
     except OSError as error:
         raise Transient(f"model repository {folder}: {error}; check its space and its rights") from error
     payload = card.to_json().encode()
@@ -55,30 +59,35 @@ def publish(
     return card
 
 
-def _take_version(folder: Path, building: Path, card_of: Callable[[int], ModelCard], figures: dict[str, float]) -> ModelCard:
-    """Rename the finished folder to the next free version. The rename fails on one that exists: then the next is tried."""
-    version = next_version(folder)
-    while True:
-        card = replace(card_of(version), figures=figures)
-        card_path = building / CARD_PATH
-        card_path.parent.mkdir(parents=True, exist_ok=True)
-        card_path.write_text(card.to_json())
-        _sync(building)
-        building.chmod(0o755)  # mkdtemp made it private; the model server is another user
-        try:
-            os.rename(building, folder / str(version))
-        except OSError:
-            if not (folder / str(version)).exists():
-                raise
-            version += 1
-            continue
-        _sync_folder(folder)
-        return card
+@contextmanager
+def _only_publisher(folder: Path) -> Iterator[None]:
+    """Hold the model's lock, which ends with the process that holds it, and clear away what a killed one left."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
-def next_version(folder: Path) -> int:
-    """One more than the highest version in a model's folder; 1 for the first."""
-    return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0) + 1
+def _take_version(folder: Path, building: Path, card: ModelCard) -> ModelCard:
+    """Write the card inside, bring all of it to the disk, and make it visible in one rename."""
+    card_path = building / CARD_PATH
+    card_path.parent.mkdir(parents=True, exist_ok=True)
+    card_path.write_text(card.to_json())
+    _sync(building)
+    building.chmod(0o755)  # mkdtemp made it private; the model server is another user
+    os.rename(building, folder / str(card.version))
+    _sync_folder(folder)
+    return card
+
+
+def next_version(folder: Path, *, store: ObjectStore) -> int:
+    """One more than the highest number ever used, on disk or in the store; 1 for the first.
+
+    The store remembers retired versions too: a number that named one generator never names another.
+    """
+    names = [*(path.name for path in folder.iterdir()), *store.list_folders(layout.model_prefix(folder.name))]
+    return max((int(name) for name in names if name.isdigit()), default=0) + 1
 
 
 def write_config(base_path: Path, *, server_base_path: str = "") -> None:
@@ -106,20 +115,24 @@ def write_config(base_path: Path, *, server_base_path: str = "") -> None:
     os.rename(file.name, path)
 
 
-def retire(base_path: Path, name: str, version: int, *, store: ObjectStore) -> None:
+def retire(base_path: Path, name: str, version: int, *, store: ObjectStore, server_base_path: str = "") -> None:
     """Take a version out: its card first, so that no new job names it, then its folder in one rename."""
     folder = base_path / name / str(version)
     if not folder.is_dir():
         raise NotFound(f"model {name} has no version {version} in {base_path}")
-    store.delete([layout.model_card_key(name, version)])
+    key = layout.model_card_key(name, version)
+    store.put(layout.retired_card_key(name, version), store.get(key), content_type="application/json")
+    store.delete([key])
     gone = folder.with_name(f"{TEMPORARY}retired-{version}")
     os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
+    write_config(base_path, server_base_path=server_base_path)
 
 
 def list_versions(store: ObjectStore, name: str) -> list[int]:
     """The published versions of a model, ascending; empty for an unknown one."""
-    return sorted(int(part) for part in store.list_folders(layout.model_prefix(name)) if part.isdigit())
+    parts = (info.key.split("/") for info in store.scan(layout.model_prefix(name)))
+    return sorted(int(version) for *_, version, file in parts if file == "model.json" and version.isdigit())
 
 
 def list_models(store: ObjectStore) -> list[ModelCard]:

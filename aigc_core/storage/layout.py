@@ -33,6 +33,11 @@ def model_card_key(name: str, version: int) -> str:
     return f"{model_prefix(name)}{version}/model.json"
 
 
+def retired_card_key(name: str, version: int) -> str:
+    """The card of a version that is no longer served; it keeps the number from being used again."""
+    return f"{model_prefix(name)}{version}/retired.json"
+
+
 def training_prefix(job_id: str) -> str:
     """Checkpoints, sample grids and metrics of one training job; ends in `/`."""
     return f"training/{job_id}/"

@@ -7,7 +7,7 @@ from pathlib import Path
 from serving.protos import model_server_pb2 as pb
 
 #: What absl::SimpleAtoi takes for a whole number: spaces around and a sign are allowed, nothing else.
-_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 
 
 def versions_on_disk(base_path: Path) -> dict[int, Path]:
@@ -16,7 +16,8 @@ def versions_on_disk(base_path: Path) -> dict[int, Path]:
     Raises FileNotFoundError for a base path that does not exist.
     """
     names = sorted(path.name for path in base_path.iterdir())
-    return {int(name): base_path / name for name in names if _NUMBER.fullmatch(name)}
+    numbered = [(int(name), name) for name in names if _NUMBER.fullmatch(name)]
+    return {number: base_path / name for number, name in numbered if abs(number) < 2**63}
 
 
 def wanted(policy: pb.ServableVersionPolicy, versions: Iterable[int]) -> list[int]:

@@ -4,9 +4,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import grpc
@@ -51,20 +52,30 @@ def embedded_server(base_path: Path, *flags: str) -> Iterator[RunningServer]:
         process.wait()
 
 
-@pytest.fixture(scope="session", params=["onnx", "saved_model"])
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a server with version 1 of `pictures`, once over each engine."""
-    if named := os.environ.get("AIGC_TEST_SERVING_TARGET"):
-        if request.param == "onnx":
-            pytest.skip("a server that was named runs SavedModels")
-        yield named
-        return
-    base_path = tmp_path_factory.mktemp(request.param)
-    if request.param == "onnx":
-        serving_models.write_onnx(base_path / serving_models.NAME / "1")
-    else:
-        # In a process of its own: TensorFlow would stay in this one.
-        subprocess.run([sys.executable, serving_models.__file__, base_path], check=True, capture_output=True)
-    write_config(base_path)
-    with embedded_server(base_path) as server:
-        yield server.target
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """host:port of a server with version 1 of `pictures` over the engine `onnx` or `saved_model`; started once."""
+    with ExitStack() as running:
+
+        @cache
+        def start(engine: str) -> str:
+            if named := os.environ.get("AIGC_TEST_SERVING_TARGET"):
+                if engine == "onnx":
+                    pytest.skip("a server that was named runs SavedModels")
+                return named
+            base_path = tmp_path_factory.mktemp(engine)
+            if engine == "onnx":
+                serving_models.write_onnx(base_path / serving_models.NAME / "1")
+                write_config(base_path)
+            else:
+                # In a process of its own: TensorFlow would stay in this one.
+                subprocess.run([sys.executable, serving_models.__file__, base_path], check=True, capture_output=True)
+            return running.enter_context(embedded_server(base_path)).target
+
+        yield start
+
+
+@pytest.fixture(params=["onnx", "saved_model"])
+def target(request: pytest.FixtureRequest, serve: Callable[[str], str]) -> str:
+    """The server of `serve`, over each engine in turn."""
+    return serve(request.param)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from serving_models import LATENT_DIM, write_onnx
 
 from aigc_core.errors import AigcError
 from serving.client import ServingPredictor, VersionStatus
+from serving.embedded.flags import parse
 from serving.repository import write_config
 
 pytestmark = pytest.mark.slow
@@ -106,6 +109,7 @@ def test_a_broken_version_ends_with_its_error_and_leaves_the_good_one_serving(ba
         assert len(client.predict("ads", 1, LATENTS, labels=LABELS)) == 2
 
 
+@pytest.mark.xfail(reason="Catalogue._forget_gone puts the error UNKNOWN: unloaded on record", strict=True)
 def test_a_version_that_went_away_ends_without_an_error(base_path: Path) -> None:
     publish(base_path, "ads", 2)
     with embedded_server(base_path, *QUICK) as server:
@@ -115,9 +119,9 @@ def test_a_version_that_went_away_ends_without_an_error(base_path: Path) -> None
         os.rename(base_path / "ads" / "1", base_path / "ads" / ".retired")
 
         eventually(lambda: states(client, "ads") == {2: "AVAILABLE", 1: "END"})
-        seen = threading.Event()
-        seen.wait(2.5)  # two further looks of the server: the record has to stay as it is
-        gone = client.model_status("ads")[1]
+        publish(base_path, "ads", 3)  # seen in a later look of the server: the record has to stay as it is until then
+        eventually(lambda: states(client, "ads").get(3) == "AVAILABLE")
+        gone = client.model_status("ads")[-1]
         assert (gone.error_code, gone.error_message) == (0, "")
 
 
@@ -154,3 +158,49 @@ def test_the_process_over_onnx_never_loads_tensorflow(base_path: Path) -> None:
 
         assert "onnxruntime" in mapped
         assert "tensorflow" not in mapped
+
+
+def run_to_its_end(*flags: str) -> subprocess.CompletedProcess[str]:
+    """The server with these flags, which should refuse to start; TimeoutExpired if it serves instead."""
+    command = [sys.executable, "-m", "serving.embedded", "--port=0", "--bind_address=127.0.0.1", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=8)
+
+
+def test_a_server_without_anything_to_serve_says_what_it_needs() -> None:
+    ended = run_to_its_end()
+
+    assert ended.returncode != 0
+    assert "--model_config_file" in ended.stderr
+
+
+@pytest.mark.xfail(
+    reason="a config that cannot be read at the start counts as an empty one", strict=True, raises=subprocess.TimeoutExpired
+)
+def test_a_config_that_cannot_be_read_at_the_start_ends_the_server(tmp_path: Path) -> None:
+    (tmp_path / "models.config").write_text("model_config_list { config { nmae: 'ads' } }")
+
+    ended = run_to_its_end(f"--model_config_file={tmp_path / 'models.config'}")
+
+    assert ended.returncode == 255
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in ended.stderr
+
+
+PRODUCTION_FLAGS = [
+    "--rest_api_port=0",
+    "--num_load_threads=2",
+    "--num_unload_threads=1",
+    "--allow_version_labels_for_unavailable_models=true",
+    "--enable_grpc_healthcheck_service=true",
+    "--grpc_channel_arguments=grpc.http2.min_ping_interval_without_data_ms=10000",
+    "--monitoring_config_file=",
+]
+
+
+@pytest.mark.xfail(
+    reason="the embedded server refuses this flag, so a production command line cannot be tried on it",
+    strict=True,
+    raises=SystemExit,
+)
+@pytest.mark.parametrize("flag", PRODUCTION_FLAGS, ids=lambda flag: flag.split("=")[0])
+def test_a_flag_of_a_production_command_line_is_understood(flag: str) -> None:
+    assert parse(["--model_base_path=/models/ads", flag])

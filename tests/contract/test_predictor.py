@@ -19,12 +19,16 @@ def client(target: str) -> Iterator[ServingPredictor]:
     made.close()
 
 
-@pytest.fixture(params=["fake", pytest.param("serving", marks=pytest.mark.slow)])
-def predictor(request: pytest.FixtureRequest) -> Predictor:
+@pytest.fixture(
+    params=["fake", pytest.param("onnx", marks=pytest.mark.slow), pytest.param("saved_model", marks=pytest.mark.slow)]
+)
+def predictor(request: pytest.FixtureRequest) -> Iterator[Predictor]:
     if request.param == "fake":
-        return FakePredictor()
-    made: Predictor = request.getfixturevalue("client")
-    return made
+        yield FakePredictor()
+        return
+    made = ServingPredictor([request.getfixturevalue("serve")(request.param)])
+    yield made
+    made.close()
 
 
 LATENTS = latents_from_seeds(range(5), LATENT_DIM)

@@ -13,7 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def json_option(command: F) -> F:
     """Adds --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return option(command)
 
 
 def emit_json(value: object) -> None:

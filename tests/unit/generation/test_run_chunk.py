@@ -1,0 +1,122 @@
+"""From seeds to stored pictures, with a predictor that is a pure function."""
+
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import numpy as np
+import pytest
+from builders import a_generation_spec
+from PIL import Image
+
+from aigc_core.clock import SystemClock
+from aigc_core.errors import Cancelled, InvalidSpec
+from aigc_core.generation.encode import encode, sha256
+from aigc_core.generation.latents import latents_from_seeds
+from aigc_core.generation.predictor import FakePredictor
+from aigc_core.generation.run_chunk import ChunkRunner
+from aigc_core.jobs.execute import Heartbeat
+from aigc_core.jobs.plan import chunk_count
+from aigc_core.jobs.records import Lease
+from aigc_core.jobs.specs import GenerationSpec, ImageFormat
+from aigc_core.jobs.states import JobKind
+from aigc_core.storage import layout
+from aigc_core.storage.memory import MemoryObjectStore
+
+
+class Steady:
+    """A heartbeat that lets the work go on for `beats` batches."""
+
+    def __init__(self, beats: int = 10**9) -> None:
+        self.beats = beats
+
+    def check(self) -> None:
+        self.beats -= 1
+        if self.beats < 0:
+            raise Cancelled("enough")
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as made:
+        yield made
+
+
+def run_all(spec: GenerationSpec, threads: ThreadPoolExecutor, predictor: FakePredictor | None = None) -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    runner = ChunkRunner(predictor=predictor or FakePredictor(), store=store, clock=SystemClock(), threads=threads)
+    for chunk in range(chunk_count(spec.count, spec.chunk_items)):
+        runner.run(a_lease(spec, chunk), cast("Heartbeat", Steady()))
+    return store
+
+
+def a_lease(spec: GenerationSpec, chunk: int) -> Lease:
+    return Lease(
+        job_id="job", kind=JobKind.GENERATION, chunk=chunk, token=1, attempt=1, expires_at=0, spec_json=spec.to_json(),
+        created_at=0, waited_seconds=0,
+    )  # fmt: skip
+
+
+def results(store: MemoryObjectStore) -> list[dict[str, object]]:
+    parts = [store.get(info.key).decode() for info in store.scan(layout.parts_prefix("job"))]
+    return [json.loads(line) for line in "".join(parts).splitlines()]
+
+
+def test_every_item_has_one_object_and_one_line_with_its_checksum(threads: ThreadPoolExecutor) -> None:
+    store = run_all(a_generation_spec(count=300), threads)
+    lines = results(store)
+    assert [line["index"] for line in lines] == list(range(300))
+    assert len({line["key"] for line in lines}) == 300
+    assert all(line["sha256"] == sha256(store.get(str(line["key"]))) for line in lines)
+
+
+def test_the_bytes_of_a_picture_do_not_depend_on_the_chunk_size(threads: ThreadPoolExecutor) -> None:
+    small = results(run_all(a_generation_spec(count=300, chunk_items=64), threads))
+    large = results(run_all(a_generation_spec(count=300, chunk_items=512), threads))
+    assert [line["sha256"] for line in small] == [line["sha256"] for line in large]
+
+
+def test_the_last_batch_is_padded_to_the_one_shape(threads: ThreadPoolExecutor) -> None:
+    predictor = FakePredictor()
+    run_all(a_generation_spec(count=65, chunk_items=128), threads, predictor)
+    assert predictor.request_count == 2
+
+
+def test_a_cancelled_chunk_stops_before_its_next_batch_and_leaves_no_result_lines(threads: ThreadPoolExecutor) -> None:
+    spec, store = a_generation_spec(count=512, chunk_items=512), MemoryObjectStore()
+    runner = ChunkRunner(predictor=FakePredictor(), store=store, clock=SystemClock(), threads=threads)
+    with pytest.raises(Cancelled):
+        runner.run(a_lease(spec, 0), cast("Heartbeat", Steady(beats=2)))
+    assert store.put_count == 128
+    assert results(store) == []
+
+
+def test_pictures_of_another_size_than_the_card_says_are_refused(threads: ThreadPoolExecutor) -> None:
+    with pytest.raises(InvalidSpec, match="publish the model again"):
+        run_all(a_generation_spec(width=16, height=16), threads)
+
+
+def test_latents_are_a_function_of_their_own_seed_and_never_change() -> None:
+    alone, among = latents_from_seeds([7], 4), latents_from_seeds([3, 7, 2**63 - 1], 4)
+    assert (alone[0] == among[1]).all()
+    assert alone.dtype == np.float32
+    expected = np.float32(GOLDEN)
+    assert alone[0] == pytest.approx(expected, abs=0), "NumPy draws other numbers now: every picture would change"
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_format_opens_again_and_gives_the_same_bytes_twice(image_format: ImageFormat, channels: int) -> None:
+    levels = np.linspace(0, 255, 32 * 16 * channels).astype(np.uint8).reshape(32, 16, channels)
+    payload = encode(levels, image_format)
+    opened = Image.open(io.BytesIO(payload))
+    assert opened.size == (16, 32)
+    assert payload == encode(levels.copy(), image_format)
+    if image_format == "png":
+        assert (np.asarray(opened).reshape(levels.shape) == levels).all()
+
+
+#: latents_from_seeds([7], 4) with NumPy 2.4.
+GOLDEN = [-0.2933390140533447, 1.703830599784851, 1.5391918420791626, 0.6367538571357727]
