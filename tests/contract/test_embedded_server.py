@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +47,10 @@ def publish(base_path: Path, model: str, version: int, *, level: float = 127.5) 
 
 
 @pytest.fixture
-def base_path(tmp_path: Path) -> Iterator[Path]:
+def base_path(tmp_path: Path) -> Path:
     publish(tmp_path, "ads", 1)
     write_config(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 def states(client: ServingPredictor, model: str) -> dict[int, str]:
@@ -129,7 +129,7 @@ def test_sigterm_lets_the_requests_in_flight_end(base_path: Path) -> None:
     with embedded_server(base_path, *QUICK) as server:
         client = ServingPredictor([server.target])
         answered, failed, first = [], [], threading.Event()
-        many = np.ones((20_000, LATENT_DIM), np.float32) * np.arange(LATENT_DIM, dtype=np.float32)
+        many = np.tile(np.arange(LATENT_DIM, dtype=np.float32), (20_000, 1))
 
         def ask() -> None:
             try:

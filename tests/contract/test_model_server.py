@@ -34,7 +34,8 @@ def ask(target: str, method: str, request: Any) -> Any:
 def refusal(target: str, method: str, request: Any) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         ask(target, method, request)
-    return caught.value.code().name, caught.value.details()
+    call: Any = caught.value
+    return call.code().name, call.details()
 
 
 def a_request(**changes: Any) -> pb.PredictRequest:
@@ -56,7 +57,8 @@ def test_predict_answers_pictures_and_says_which_version_made_them(target: str) 
     answer = ask(target, PREDICT, a_request())
 
     images = to_array(answer.outputs["images"])
-    assert (images.dtype, images.shape) == (np.uint8, (2, HEIGHT, WIDTH, 1))
+    assert images.dtype == np.uint8
+    assert images.shape == (2, HEIGHT, WIDTH, 1)
     assert (answer.model_spec.name, answer.model_spec.version.value) == (NAME, 1)
     assert answer.model_spec.signature_name == "serving_default"
 

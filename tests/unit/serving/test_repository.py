@@ -79,7 +79,7 @@ def test_eleven_versions_are_ordered_by_number_not_by_text(tmp_path: Path) -> No
     for _ in range(11):
         publish(tmp_path, card_of(), build, store=store)
 
-    assert next_version(tmp_path / "ads") == 12
+    assert next_version(tmp_path / "ads", store=store) == 12
     assert [card.version for card in list_models(store)] == list(range(1, 12))
 
 
@@ -93,7 +93,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="differs"):
         publish(tmp_path, card_of(), fail, store=store)
 
-    assert list((tmp_path / "ads").iterdir()) == []
+    assert [path.name for path in (tmp_path / "ads").iterdir()] == [".lock"]
     assert list_models(store) == []
 
 
@@ -114,12 +114,12 @@ def test_a_version_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_two_publishers_at_once_get_two_versions(tmp_path: Path) -> None:
     store, together = MemoryObjectStore(), threading.Barrier(4)
 
-    def meet(folder: Path) -> dict[str, float]:
+    def start(number: int) -> ModelCard:
         together.wait(10)
-        return build(folder)
+        return publish(tmp_path, card_of(job_id=f"job-{number}"), build, store=store)
 
     with ThreadPoolExecutor(4) as threads:
-        cards = list(threads.map(lambda n: publish(tmp_path, card_of(job_id=f"job-{n}"), meet, store=store), range(4)))
+        cards = list(threads.map(start, range(4)))
 
     assert sorted(card.version for card in cards) == [1, 2, 3, 4]
     on_disk = [ModelCard.from_json((tmp_path / "ads" / str(c.version) / CARD_PATH).read_text()) for c in cards]
@@ -268,3 +268,16 @@ def test_an_unknown_model_or_version_is_answered_with_the_known_ones(tmp_path: P
         read_card(store, "shoes")
     with pytest.raises(NotFound, match="version 9; it has 1"):
         read_card(store, "ads", 9)
+
+
+@pytest.mark.xfail(
+    reason="retire asks for the card again after it has moved it: NotFound, and the folder stays", strict=True
+)
+def test_a_retire_that_died_after_the_card_went_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    publish(tmp_path, card_of(), build, store=store)
+    store.delete([layout.model_card_key("ads", 1)])  # where the first one died
+
+    retire(tmp_path, "ads", 1, store=store)
+
+    assert versions(tmp_path) == []

@@ -68,7 +68,7 @@ def a_proto(
     ids=["too few bytes", "negative size", "too many values", "no numbers", "no dtype"],
 )
 def test_a_malformed_tensor_is_a_value_error(proto: pb.TensorProto) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\d"):
         to_array(proto)
 
 
