@@ -3,7 +3,8 @@
 Order of a publish, and why. (1) Everything is built in `.tmp-…`, a name that no server takes for a version. (2) One rename
 makes the version visible whole. (3) `models.config` lists all models, replaced by rename: only a new model changes it.
 (4) The card goes to S3: only now can a job name the version. One publisher of a model works at a time (a file lock), so
-what lies in `.tmp-…` then was left by a crash before (2), and is removed; between (2) and (4) a version that is served but that nobody can name, and the run's retry publishes the next one.
+what lies in `.tmp-…` then was left by a crash before (2), and is removed; between
+(2) and (4) a version that is served but that nobody can name, and the run's retry publishes the next one.
 """
 
 import fcntl
@@ -62,10 +63,16 @@ def publish(
 @contextmanager
 def _only_publisher(folder: Path) -> Iterator[None]:
     """Hold the model's lock, which ends with the process that holds it, and clear away what a killed one left."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(folder):
         for left in folder.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -96,6 +103,20 @@ def write_config(base_path: Path, *, server_base_path: str = "") -> None:
     All, because a running job is pinned to its version; old ones go by `retire`. An empty repository gives an empty list.
     """
     base_path.mkdir(parents=True, exist_ok=True)
+    with _locked(base_path):  # or the publisher of another model could write an older list last
+        text = _config_text(base_path, server_base_path)
+        path = base_path / CONFIG_NAME
+        if path.exists() and path.read_text() == text:
+            return
+        with tempfile.NamedTemporaryFile("w", dir=base_path, prefix=TEMPORARY, delete=False) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(file.name, 0o644)
+        os.rename(file.name, path)
+
+
+def _config_text(base_path: Path, server_base_path: str) -> str:
     config = pb.ModelServerConfig()
     config.model_config_list.SetInParent()
     for folder in sorted(path for path in base_path.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -103,16 +124,7 @@ def write_config(base_path: Path, *, server_base_path: str = "") -> None:
             entry = config.model_config_list.config.add(name=folder.name, model_platform="tensorflow")
             entry.base_path = str(Path(server_base_path or base_path.resolve()) / folder.name)
             entry.model_version_policy.all.SetInParent()
-    text = text_format.MessageToString(config) or "model_config_list {\n}\n"
-    path = base_path / CONFIG_NAME
-    if path.exists() and path.read_text() == text:
-        return
-    with tempfile.NamedTemporaryFile("w", dir=base_path, prefix=TEMPORARY, delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.rename(file.name, path)
+    return text_format.MessageToString(config) or "model_config_list {\n}\n"
 
 
 def retire(base_path: Path, name: str, version: int, *, store: ObjectStore, server_base_path: str = "") -> None:
@@ -120,9 +132,9 @@ def retire(base_path: Path, name: str, version: int, *, store: ObjectStore, serv
     folder = base_path / name / str(version)
     if not folder.is_dir():
         raise NotFound(f"model {name} has no version {version} in {base_path}")
-    key = layout.model_card_key(name, version)
-    store.put(layout.retired_card_key(name, version), store.get(key), content_type="application/json")
-    store.delete([key])
+    card = (folder / CARD_PATH).read_bytes()
+    store.put(layout.retired_card_key(name, version), card, content_type="application/json")
+    store.delete([layout.model_card_key(name, version)])
     gone = folder.with_name(f"{TEMPORARY}retired-{version}")
     os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)

@@ -78,9 +78,7 @@ class _Served(tf.Module):
         return {IMAGES: tf.cast(levels, tf.uint8, name=IMAGES)}
 
 
-def export_generator(
-    generator: keras.Model, version_dir: Path, *, latent_dim: int, class_count: int
-) -> ExportReport:
+def export_generator(generator: keras.Model, version_dir: Path, *, latent_dim: int, class_count: int) -> ExportReport:
     """Write SavedModel, ONNX and warm-up records into `version_dir` and check them.
 
     `generator`: latents float32 (N, latent_dim)[, labels int32 (N,) where class_count > 0] → pixels float32 (N, H, W, C)

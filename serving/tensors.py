@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from serving.protos import model_server_pb2 as pb
 
+#: A shape in a message costs nothing, the array that it asks for does.
+TENSOR_ELEMENTS_MAX = 1 << 28
+
 #: numpy dtype → (DataType, the typed field that TensorFlow uses for it).
 _KINDS: Final[dict[str, tuple[int, str]]] = {
     "float32": (pb.DT_FLOAT, "float_val"),
@@ -67,6 +70,8 @@ def to_array(proto: pb.TensorProto) -> NDArray[Any]:
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise ValueError(f"{len(proto.tensor_content)} bytes for shape {shape} of {dtype}")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    if count > TENSOR_ELEMENTS_MAX:
+        raise ValueError(f"shape {shape} has more than {TENSOR_ELEMENTS_MAX:,} elements")
     values = np.array(getattr(proto, _FIELDS[proto.dtype]), dtype)
     if len(values) == 1 and count != 1:
         values = np.repeat(values, count)  # TensorFlow sends one value for a tensor of equal ones

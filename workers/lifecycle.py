@@ -1,4 +1,4 @@
-"""From the start of a process to its end: the runtime, the logs, the scrape address. And the one way a ticket is worked on."""
+"""From the start of a process to its end: the runtime, the logs, the scrape address. And how a ticket is worked on."""
 
 import json
 import os

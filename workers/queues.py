@@ -29,7 +29,10 @@ def publish_tickets(job_id: str, kind: JobKind, count: int) -> None:
 
 
 def queued_messages() -> dict[str, int]:
-    """Messages waiting in the broker, by queue; those a worker has reserved are not counted."""
-    with app.connection_for_read() as connection:
-        channel = connection.default_channel
-        return {queue: channel._size(queue) for queue in QUEUES}
+    """Messages waiting in the broker, by queue; those a worker has reserved are not counted. `Unavailable`."""
+    try:
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            return {queue: channel._size(queue) for queue in QUEUES}
+    except (OperationalError, OSError) as error:
+        raise Unavailable(f"the broker did not answer ({error}); check AIGC_REDIS_URL and that it runs") from error

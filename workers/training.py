@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from celery.signals import worker_shutting_down
 
@@ -66,17 +66,17 @@ def train_in_child(lease: Lease, heartbeat: Heartbeat, command: list[str]) -> Ch
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
-    assert child.stdin and child.stdout and child.stderr
+    stdin, stdout, stderr = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout), cast("IO[str]", child.stderr)
     last_lines: deque[str] = deque(maxlen=20)
-    reader = threading.Thread(target=_pass_on, args=(child.stderr, last_lines), daemon=True)
+    reader = threading.Thread(target=_pass_on, args=(stderr, last_lines), daemon=True)
     watcher = threading.Thread(target=_stop_when_told, args=(child, heartbeat), daemon=True)
     reader.start()
     watcher.start()
     with suppress(BrokenPipeError):  # it is dead already then; its exit code says why
-        child.stdin.write(json.dumps({"job_id": lease.job_id, "spec": lease.spec_json}) + "\n")
-        child.stdin.close()
+        stdin.write(json.dumps({"job_id": lease.job_id, "spec": lease.spec_json}) + "\n")
+        stdin.close()
     answer: dict[str, Any] = {}
-    for line in child.stdout:
+    for line in stdout:
         answer = json.loads(line)
         if "progress" in answer:
             runtime().ledger.progress(lease, answer["progress"])

@@ -36,7 +36,12 @@ def main() -> int:
         retry_seconds=flags.load_retry_interval_micros / 1e6,
         warm=flags.enable_model_warmup,
     )
-    catalogue.configure()
+    try:
+        catalogue.configure()
+    except (OSError, text_format.ParseError) as error:
+        print(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {error}", file=sys.stderr)
+        print(f"Failed to start server. Error: INVALID_ARGUMENT: {flags.model_config_file}: {error}")
+        return 255
     opened = threading.Event()
     watcher = threading.Thread(target=watch, args=(catalogue, flags, opened, over), name="watch", daemon=True)
     watcher.start()
@@ -79,11 +84,14 @@ def watch(catalogue: Catalogue, flags: argparse.Namespace, opened: threading.Eve
         catalogue.look()
         if catalogue.settled():
             opened.set()
-            if file_seconds <= 0:
+            if file_seconds <= 0 and config_seconds <= 0:
                 return
         over.wait(file_seconds if file_seconds > 0 else 1.0)
         if flags.model_config_file and config_seconds > 0 and time.monotonic() >= config_at:
-            catalogue.configure()
+            try:
+                catalogue.configure()
+            except (OSError, text_format.ParseError) as error:
+                log.error("config not read, the old one stays: %s", error)
             config_at = time.monotonic() + config_seconds
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from google.protobuf import text_format
 
 from serving.contract import ONNX_PATH
 from serving.embedded.discovery import versions_on_disk, wanted
@@ -67,12 +66,8 @@ class Catalogue:
         self._models: dict[str, Model] = {}
 
     def configure(self) -> None:
-        """Read the config; models that it no longer names are unloaded. A config that is broken changes nothing."""
-        try:
-            configs = {config.name: config for config in self._read_config()}
-        except (OSError, text_format.ParseError) as error:
-            log.error("config not read: %s", error)
-            return
+        """Read the config; models that it no longer names are unloaded. Raises OSError or text_format.ParseError."""
+        configs = {config.name: config for config in self._read_config()}
         with self._lock:
             gone = [model for name, model in self._models.items() if name not in configs]
             for name, config in configs.items():
@@ -164,10 +159,7 @@ class Catalogue:
         with self._lock:
             for number, version in list(model.versions.items()):
                 if number not in on_disk and version.engine is None:
-                    version.tries = 0
-                    if version.state == pb.ModelVersionStatus.END:
-                        version.next_try_at = 0.0
-                        version.error = version.error or "unloaded"
+                    version.tries, version.next_try_at = 0, 0.0
 
     def _load(self, model: Model, number: int, folder: Path) -> None:
         with self._lock:

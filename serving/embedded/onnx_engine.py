@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from serving.contract import SIGNATURE
 from serving.embedded.engine import invalid
@@ -45,7 +46,7 @@ class OnnxEngine:
         with self._turns:
             try:
                 answers: list[NDArray[Any]] = self._session.run(outputs, inputs)
-            except Exception as error:  # onnxruntime's own classes are not public; all of them mean: not these inputs
+            except (InvalidArgument, ValueError) as error:
                 raise invalid(str(error)) from error
         return answers
 

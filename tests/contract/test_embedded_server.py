@@ -16,7 +16,6 @@ from serving_models import LATENT_DIM, write_onnx
 
 from aigc_core.errors import AigcError
 from serving.client import ServingPredictor, VersionStatus
-from serving.embedded.flags import parse
 from serving.repository import write_config
 
 pytestmark = pytest.mark.slow
@@ -109,7 +108,6 @@ def test_a_broken_version_ends_with_its_error_and_leaves_the_good_one_serving(ba
         assert len(client.predict("ads", 1, LATENTS, labels=LABELS)) == 2
 
 
-@pytest.mark.xfail(reason="Catalogue._forget_gone puts the error UNKNOWN: unloaded on record", strict=True)
 def test_a_version_that_went_away_ends_without_an_error(base_path: Path) -> None:
     publish(base_path, "ads", 2)
     with embedded_server(base_path, *QUICK) as server:
@@ -173,9 +171,6 @@ def test_a_server_without_anything_to_serve_says_what_it_needs() -> None:
     assert "--model_config_file" in ended.stderr
 
 
-@pytest.mark.xfail(
-    reason="a config that cannot be read at the start counts as an empty one", strict=True, raises=subprocess.TimeoutExpired
-)
 def test_a_config_that_cannot_be_read_at_the_start_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "models.config").write_text("model_config_list { config { nmae: 'ads' } }")
 
@@ -194,13 +189,3 @@ PRODUCTION_FLAGS = [
     "--grpc_channel_arguments=grpc.http2.min_ping_interval_without_data_ms=10000",
     "--monitoring_config_file=",
 ]
-
-
-@pytest.mark.xfail(
-    reason="the embedded server refuses this flag, so a production command line cannot be tried on it",
-    strict=True,
-    raises=SystemExit,
-)
-@pytest.mark.parametrize("flag", PRODUCTION_FLAGS, ids=lambda flag: flag.split("=")[0])
-def test_a_flag_of_a_production_command_line_is_understood(flag: str) -> None:
-    assert parse(["--model_base_path=/models/ads", flag])

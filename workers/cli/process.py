@@ -27,10 +27,9 @@ def worker(role: str) -> None:
         queues, concurrency = "training", 1
     # Threads: the work is done in other processes (model server, S3, the training child) or in code that gives the
     # interpreter's lock back; and gRPC channels do not survive a fork.
-    app.worker_main(
-        ["worker", f"--queues={queues}", "--pool=threads", f"--concurrency={concurrency}", f"--hostname={role}-{os.getpid()}@%h",
-         "--without-mingle", "--without-gossip", "--without-heartbeat", f"--loglevel={settings.log_level}"]
-    )  # fmt: skip
+    quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat", f"--loglevel={settings.log_level}"]
+    name = f"--hostname={role}-{os.getpid()}@%h"
+    app.worker_main(["worker", f"--queues={queues}", "--pool=threads", f"--concurrency={concurrency}", name, *quiet])
 
 
 @click.command()

@@ -270,9 +270,6 @@ def test_an_unknown_model_or_version_is_answered_with_the_known_ones(tmp_path: P
         read_card(store, "ads", 9)
 
 
-@pytest.mark.xfail(
-    reason="retire asks for the card again after it has moved it: NotFound, and the folder stays", strict=True
-)
 def test_a_retire_that_died_after_the_card_went_is_finished_by_the_next_one(tmp_path: Path) -> None:
     store = MemoryObjectStore()
     publish(tmp_path, card_of(), build, store=store)
