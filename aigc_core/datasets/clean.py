@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Larger pictures are refused as broken before they are decoded: 100 megapixels are 300 MB.
 PIXELS_MAX = 100_000_000
@@ -35,6 +35,8 @@ def normalise(payload: bytes, *, size: int, channels: int) -> NDArray[np.uint8]:
             image = ImageOps.exif_transpose(image)
     except Broken:
         raise
+    except UnidentifiedImageError as error:
+        raise Broken("not a picture in any known format") from error
     except Exception as error:  # Pillow raises a dozen classes on broken files, all of them mean that
         raise Broken(f"{type(error).__name__}: {str(error)[:120]}") from error
     flat = _flattened(image).convert("L" if channels == 1 else "RGB")

@@ -52,9 +52,7 @@ def aigc() -> None:
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 the job ended badly, 2 refused (one line says why), 130 interrupted."""
     try:
-        aigc.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(aigc.main(standalone_mode=False))  # the exit code of click.exceptions.Exit, None for 0
     except click.ClickException as error:
         error.show()
         sys.exit(2)

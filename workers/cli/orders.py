@@ -30,7 +30,8 @@ def ingest(source: str, name: str, size: int, channels: int, as_json: bool) -> N
     from aigc_core.datasets.ingest import ingest_dataset
 
     made = Runtime.from_env()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         shown = bar.add_task("reading pictures", total=None)
         card = ingest_dataset(
             source,

@@ -1,6 +1,7 @@
 """How commands print: tables for people, one JSON document with --json."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     drawn = Table(*columns, box=None, pad_edge=False)
     for row in listed:
         drawn.add_row(*row)
-    Console(width=None if click.get_text_stream("stdout").isatty() else 200, highlight=False).print(drawn)
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(drawn)
 
 
 def when(at: float | None) -> str:

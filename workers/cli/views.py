@@ -180,6 +180,7 @@ def print_event(event: Event, *, as_json: bool) -> None:
 
 def follow(made: Runtime, job_id: str) -> Job:
     """Wait for a job's end behind a progress bar; the job as it ended."""
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     position = made.ledger.last_event()
@@ -187,7 +188,8 @@ def follow(made: Runtime, job_id: str) -> Job:
     if found.id != job_id:
         raise NotFound(f"no job {job_id!r}")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn())
-    with Progress(*columns) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task(job_id, total=1.0, done="")
         while True:
             said = f"waits for {found.waiting_for[:60]}" if found.waiting_for else done_of(found)
