@@ -56,7 +56,7 @@ class ExportReport:
         }
 
 
-class _Served(tf.Module):
+class Served(tf.Module):
     """The served function: latents float32 (N, D)[, labels int32 (N,)] → uint8 (N, H, W, C)."""
 
     def __init__(self, generator: keras.Model, *, latent_dim: int, class_count: int) -> None:
@@ -84,7 +84,7 @@ def export_generator(generator: keras.Model, version_dir: Path, *, latent_dim: i
     `generator`: latents float32 (N, latent_dim)[, labels int32 (N,) where class_count > 0] → pixels float32 (N, H, W, C)
     around [-1, 1]. `InvalidSpec` when an export differs by more than LEVELS_MAX grey levels: it must not be served.
     """
-    served = _Served(generator, latent_dim=latent_dim, class_count=class_count)
+    served = Served(generator, latent_dim=latent_dim, class_count=class_count)
     tf.saved_model.save(served, str(version_dir), signatures={SIGNATURE: served.serve})
     onnx_path = version_dir / ONNX_PATH
     onnx_path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def export_generator(generator: keras.Model, version_dir: Path, *, latent_dim: i
     return report
 
 
-def write_onnx(served: _Served, path: Path) -> None:
+def write_onnx(served: Served, path: Path) -> None:
     """Convert the served function; its inputs and its output keep the names of the contract."""
     converted, _ = tf2onnx.convert.from_function(served.serve, input_signature=served.input_signature, opset=OPSET)
     names = {output.name: IMAGES for output in converted.graph.output}

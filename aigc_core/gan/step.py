@@ -1,95 +1,103 @@
-"""One training step as one compiled function: the discriminator, then the generator, then the running average."""
+"""One step of training as one compiled function: discriminator, generator, running average."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from aigc_core.gan.augment import augment
 from aigc_core.gan.losses import discriminator_loss, generator_loss, gradient_penalty
-from aigc_core.gan.state import TrainingState
+from aigc_core.gan.networks import build_discriminator, build_generator
 from aigc_core.jobs.specs import TrainingSpec
 
-#: Streams of random numbers per step; a seed is (seed of the run, step × this + stream).
-_STREAMS = 4
-_LATENTS, _REAL, _FAKE, _FAKE_AGAIN = range(_STREAMS)
+#: Adam's decay of the squared gradients; .999 is unstable for a GAN (Huang et al., arXiv 2501.05441, appendix).
+BETA_2 = 0.99
 
-#: (pictures uint8 (B, H, W, C), labels int32 (B,), step int32 (), seed int32 (), ema_keep float32 ()) → losses
-#: float32 (3,): discriminator, generator, penalty before its weight.
-Step = Callable[..., tf.Tensor]
+#: Keras' 1e-7 is added before the bias correction, where it is not small beside the first steps' moments.
+EPSILON = 1e-8
+
+#: Random streams of one step.
+_LATENTS, _REAL, _FAKE, _GENERATED, _STREAMS = 0, 1, 2, 3, 4
 
 
-def compile_step(state: TrainingState, spec: TrainingSpec, *, jit_compile: bool) -> Step:
-    """The step of this state. It is a function of its arguments and the state's variables: no hidden generator."""
-    generator, discriminator = state.generator, state.discriminator
-    fixed = (spec.batch_size, spec.size, spec.size, spec.channels)
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Everything that training changes."""
 
-    def inputs(tensor: tf.Tensor, labels: tf.Tensor) -> Any:
-        return [tensor, labels] if spec.class_names else tensor
+    generator: keras.Model
+    average: keras.Model  # exponential moving average of the generator's weights: what is exported
+    discriminator: keras.Model
+    generator_optimizer: keras.optimizers.Optimizer
+    discriminator_optimizer: keras.optimizers.Optimizer
 
-    @tf.function(
-        jit_compile=jit_compile,
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec(fixed, tf.uint8), tf.TensorSpec([spec.batch_size], tf.int32), tf.TensorSpec([], tf.int32),
-            tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32),
-        ],
-    )  # fmt: skip
-    def step(pictures: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, seed: tf.Tensor, ema_keep: tf.Tensor) -> Any:
-        def key(stream: int) -> tf.Tensor:
-            return tf.stack([seed, number * _STREAMS + stream])
+    def variables(self) -> dict[str, Any]:
+        """Every variable by a name that is the same in the next process: a checkpoint is these and nothing more."""
+        parts = {
+            "generator": self.generator.variables,
+            "average": self.average.variables,
+            "discriminator": self.discriminator.variables,
+            "generator_optimizer": self.generator_optimizer.variables,
+            "discriminator_optimizer": self.discriminator_optimizer.variables,
+        }
+        return {f"{part}.{number:03d}": value for part, values in parts.items() for number, value in enumerate(values)}
 
-        def judge(pixels: tf.Tensor, stream: int) -> tf.Tensor:
-            augmented = augment(pixels, spec.augment_probability, seed=key(stream))
-            return discriminator(inputs(augmented, labels), training=True)
 
-        real = tf.cast(pictures, tf.float32) / 127.5 - 1.0
-        latents = tf.random.stateless_normal([spec.batch_size, spec.latent_dim], key(_LATENTS), alg="philox")
+def build_networks(spec: TrainingSpec) -> Networks:
+    """Fresh networks and optimisers; all that is random in them is a function of the spec's seed."""
+    generator, discriminator = build_generator(spec), build_discriminator(spec)
+    average = build_generator(spec, name="average")
+    average.set_weights(generator.get_weights())
+    optimizers = [
+        keras.optimizers.Adam(spec.learning_rate, beta_1=spec.beta_1, beta_2=BETA_2, epsilon=EPSILON) for _ in range(2)
+    ]
+    for optimizer, model in zip(optimizers, (generator, discriminator), strict=True):
+        optimizer.build(model.trainable_variables)  # before a checkpoint is loaded: unbuilt ones would be skipped
+    return Networks(generator, average, discriminator, optimizers[0], optimizers[1])
 
-        generator_tape = tf.GradientTape()  # records twice: the pictures now, their judgement after D has moved
-        with generator_tape:
-            fake = generator(inputs(latents, labels), training=True)
-        still = tf.stop_gradient(fake)
 
+def compile_step(spec: TrainingSpec, networks: Networks) -> Any:
+    """A function (images uint8 (B, H, W, C), labels int32 (B,), step int32, average_decay float32) → three losses.
+
+    Both networks take one Adam step: relativistic losses, R1 and R2 with weight `penalty_weight` / 2 on un-augmented
+    pixels, augmentation inside. Compiled by XLA, which needs the one batch size.
+    """
+    generator, discriminator = networks.generator, networks.discriminator
+
+    def noise(step: tf.Tensor, stream: int) -> tf.Tensor:
+        return tf.stack([tf.constant(spec.seed), step * _STREAMS + stream])
+
+    def judge(pixels: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seen = augment(pixels, spec.augment_probability, seed=seed)
+        return discriminator([seen, labels] if spec.class_names else seen)
+
+    def penalised(pixels: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        if spec.penalty_weight <= 0:
+            return judge(pixels, labels, seed), 0.0
+        return gradient_penalty(lambda x: judge(x, labels, seed), pixels)
+
+    @tf.function(jit_compile=True)
+    def train_step(images: Any, labels: Any, step: Any, average_decay: Any) -> tuple[Any, Any, Any]:
+        real = tf.cast(images, tf.float32) / 127.5 - 1.0
+        latents = tf.random.stateless_normal([spec.batch_size, spec.latent_dim], noise(step, _LATENTS), alg="philox")
+        inputs = [latents, labels] if spec.class_names else latents
+        fake = tf.stop_gradient(generator(inputs))
         with tf.GradientTape() as tape:
-            if spec.penalty_weight > 0:
-                real_logits, real_penalty = gradient_penalty(lambda pixels: judge(pixels, _REAL), real)
-                fake_logits, fake_penalty = gradient_penalty(lambda pixels: judge(pixels, _FAKE), still)
-                penalty = real_penalty + fake_penalty
-            else:
-                real_logits, fake_logits, penalty = judge(real, _REAL), judge(still, _FAKE), tf.constant(0.0)
-            d_loss = discriminator_loss(real_logits, fake_logits)
-            total = d_loss + 0.5 * spec.penalty_weight * penalty
-        variables = discriminator.trainable_variables
-        state.discriminator_optimizer.apply(tape.gradient(total, variables), variables)
+            real_logits, real_penalty = penalised(real, labels, noise(step, _REAL))
+            fake_logits, fake_penalty = penalised(fake, labels, noise(step, _FAKE))
+            loss = discriminator_loss(real_logits, fake_logits)
+            penalty = real_penalty + fake_penalty
+            objective = loss + spec.penalty_weight / 2 * penalty
+        gradients = tape.gradient(objective, discriminator.trainable_variables)
+        networks.discriminator_optimizer.apply(gradients, discriminator.trainable_variables)
+        real_logits = judge(real, labels, noise(step, _REAL))
+        with tf.GradientTape() as tape:
+            made_logits = judge(generator(inputs), labels, noise(step, _GENERATED))
+            made_loss = generator_loss(real_logits, made_logits)
+        gradients = tape.gradient(made_loss, generator.trainable_variables)
+        networks.generator_optimizer.apply(gradients, generator.trainable_variables)
+        for average, value in zip(networks.average.variables, generator.variables, strict=True):
+            average.assign(average + (1.0 - average_decay) * (value - average))
+        return loss, made_loss, tf.convert_to_tensor(penalty, tf.float32)
 
-        real_logits = judge(real, _REAL)
-        with generator_tape:
-            g_loss = generator_loss(real_logits, judge(fake, _FAKE_AGAIN))
-        variables = generator.trainable_variables
-        state.generator_optimizer.apply(generator_tape.gradient(g_loss, variables), variables)
-
-        for average, current in zip(state.ema_generator.variables, generator.variables, strict=True):
-            average.assign(current.value + ema_keep * (average.value - current.value))
-        return tf.stack([d_loss, g_loss, penalty])
-
-    return step
-
-
-def ema_keep(images_seen: int, *, batch_size: int, half_life_images: int) -> float:
-    """The part of the running average that one step keeps: 0.5 ** (batch / half-life).
-
-    The half-life is at most a twentieth of the pictures seen, so the average forgets the first steps, and begins as a
-    copy (the warm-up of Karras et al., arXiv 2006.06676).
-    """
-    half_life = min(half_life_images, images_seen / 20)
-    return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
-
-
-def prefers_jit() -> bool:
-    """Whether XLA is the faster way here: on a GPU yes, on a CPU no.
-
-    Measured on 2 cores at batch 64: dcgan-64 gives 90 images/s with XLA and 126 without, because XLA's CPU back end
-    runs transposed convolutions as dilated ones; without normalisation layers there is little for it to fuse.
-    """
-    return bool(tf.config.list_logical_devices("GPU"))
+    return train_step
