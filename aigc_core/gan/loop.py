@@ -116,9 +116,7 @@ def train(
     record.save(replace(progressed, step=step, seconds=seconds))
     record.sample(step)
     rate = (step - rate_step) * spec.batch_size / max(clock.monotonic() - rate_from, 1e-9)
-    return TrainingResult(
-        generator=networks.average, step=step, seconds=seconds, images_per_second=rate, stopped=stopped
-    )
+    return TrainingResult(generator=networks.average, step=step, seconds=seconds, images_per_second=rate, stopped=stopped)
 
 
 def average_decay(images_seen: int, spec: TrainingSpec) -> float:
