@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers.bootstrap import Runtime
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.producer import Producer
 
 
 class Stack:
@@ -37,12 +40,19 @@ class Stack:
         values: dict[str, Any] = {name.removeprefix("AIGC_").lower(): value for name, value in lines}
         return Runtime(Settings.model_validate(values))
 
+    def producer(self) -> "Producer":
+        """The Python door to the stack; one stack in a process, for Celery reads the environment when it is imported."""
+        os.environ["AIGC_HOME"] = str(self.home)
+        from workers.producer import Producer
+
+        return Producer(self.runtime())
+
 
 @contextmanager
-def running() -> Iterator[Stack]:
-    """A started stack; it and its data are gone at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        stack = Stack(Path(folder))
+def running(folder: Path | None = None) -> Iterator[Stack]:
+    """A started stack whose data are below `folder` (else the temporary one); it and they are gone at the end."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        stack = Stack(Path(made))
         stack.run("up")
         try:
             yield stack

@@ -5,7 +5,7 @@ job_id = Producer.from_env().generate(model="digits", count=1000)
 """
 
 from contextlib import suppress
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from aigc_core.datasets.shards import read_card as read_dataset_card
 from aigc_core.errors import InvalidSpec, Unavailable
@@ -14,9 +14,9 @@ from aigc_core.jobs.records import Job, Spec
 from aigc_core.jobs.specs import (
     COUNT_MAX,
     IMAGE_FORMATS,
+    PACKINGS,
     SEED_MAX,
     GenerationSpec,
-    ImageFormat,
     check_name,
     check_range,
 )
@@ -59,6 +59,7 @@ class Producer:
         seed: int = 0,
         classes: tuple[str, ...] = (),
         image_format: str = "png",
+        packing: str = "objects",
         idempotency_key: str | None = None,
         **choices: Any,
     ) -> str:
@@ -71,9 +72,12 @@ class Producer:
         check_range(seed, "seed", 0, SEED_MAX - COUNT_MAX)
         if image_format not in IMAGE_FORMATS:
             raise InvalidSpec(f"format {image_format!r}: expected one of {', '.join(IMAGE_FORMATS)}")
+        if packing not in PACKINGS:
+            raise InvalidSpec(f"packing {packing!r}: expected one of {', '.join(PACKINGS)}")
         self._runtime.ledger.ping()
         card = read_card(self._runtime.store, model, version)
-        spec = generation_spec(card, count=count, seed=seed, classes=classes, image_format=image_format, **choices)
+        choices |= {"format": image_format, "packing": packing}  # the spec checks them
+        spec = generation_spec(card, count=count, seed=seed, classes=classes, **choices)
         return self.submit(spec, idempotency_key=idempotency_key)
 
     def train(self, *, dataset: str, model: str, preset: str | None = None, **choices: Any) -> str:
@@ -110,9 +114,7 @@ class Producer:
         return job
 
 
-def generation_spec(
-    card: ModelCard, *, count: int, seed: int, classes: tuple[str, ...], image_format: str, **choices: Any
-) -> GenerationSpec:
+def generation_spec(card: ModelCard, *, count: int, seed: int, classes: tuple[str, ...], **choices: Any) -> GenerationSpec:
     """The full spec of an order on a published version."""
     return GenerationSpec(
         model=card.name,
@@ -125,6 +127,5 @@ def generation_spec(
         channels=card.channels,
         class_names=card.class_names,
         classes=classes or card.class_names,
-        format=cast("ImageFormat", image_format),  # the spec checks it
         **choices,
     )

@@ -1,1 +1,1 @@
-"""From seeds to stored pictures. Reading order: latents → predictor → encode → run_chunk → contact_sheet."""
+"""From seeds to stored pictures. Reading order: latents → predictor → encode → shard → run_chunk → finalise."""

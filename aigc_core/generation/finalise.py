@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from aigc_core.clock import Clock
 from aigc_core.jobs.plan import chunk_range
@@ -28,8 +29,7 @@ def finalise(job: Job, *, store: ObjectStore, clock: Clock) -> ChunkReport:
     store.put_stream(layout.errors_key(job.id), _errors(job, spec, store), content_type=NDJSON)
     first_lines = _first_lines(job.id, store)
     if first_lines:
-        keys = [json.loads(line)["key"] for line in first_lines]
-        sheet = contact_sheet([store.get(key) for key in keys])
+        sheet = contact_sheet(list(_pictures([json.loads(line) for line in first_lines], store)))
         store.put(layout.contact_sheet_key(job.id), sheet, content_type="image/png")
     state = final_state(job)
     summary = {
@@ -86,6 +86,19 @@ def contact_sheet(files: list[bytes]) -> bytes:
 def _parts(job_id: str, store: ObjectStore) -> Iterator[bytes]:
     for info in store.scan(layout.parts_prefix(job_id)):
         yield store.get(info.key)
+
+
+def _pictures(results: list[dict[str, Any]], store: ObjectStore) -> Iterator[bytes]:
+    """The files that result lines tell of: objects of their own, or parts of tar shards, each of which is read once.
+
+    Whole, since not every server that speaks S3 answers a request for a range as S3 does.
+    """
+    key, payload = "", b""
+    for result in results:
+        if result["key"] != key:
+            key, payload = result["key"], store.get(result["key"])
+        start = result.get("offset", 0)
+        yield payload[start : start + result["bytes"]]
 
 
 def _first_lines(job_id: str, store: ObjectStore) -> list[str]:

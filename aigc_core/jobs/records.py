@@ -74,7 +74,7 @@ class ChunkReport:
     completed: int = 0  # pictures stored
     failed: int = 0  # pictures given up
     payload_bytes: int = 0
-    step_seconds: dict[str, float] = field(default_factory=dict)  # predict, encode, store: summed over batches
+    step_seconds: dict[str, float] = field(default_factory=dict)  # predict, encode, store: they add up to the chunk's time
     final_state: JobState | None = None  # only from finalising
 
 

@@ -28,6 +28,10 @@ PRIORITY_MIN, PRIORITY_MAX = 0, 9
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
+#: One object per picture, or one tar shard per chunk: 512 times fewer requests to S3, and what a training reads as it is.
+Packing = Literal["objects", "tar"]
+PACKINGS: tuple[Packing, ...] = ("objects", "tar")
+
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -62,6 +66,7 @@ class GenerationSpec:
     class_names: tuple[str, ...] = ()  # of the model, in label order; empty for a model without classes
     classes: tuple[str, ...] = ()  # the ordered ones, repeated round robin; empty only for a model without classes
     format: ImageFormat = "png"
+    packing: Packing = "objects"
     chunk_items: int = CHUNK_ITEMS
     team: str = "default"
     priority: int = 5  # 0 is served first
@@ -83,6 +88,8 @@ class GenerationSpec:
             raise InvalidSpec(f"chunk_items {self.chunk_items}: expected a multiple of the batch of {BATCH_ITEMS}")
         if self.format not in IMAGE_FORMATS:
             raise InvalidSpec(f"format {self.format!r}: expected one of {', '.join(IMAGE_FORMATS)}")
+        if self.packing not in PACKINGS:
+            raise InvalidSpec(f"packing {self.packing!r}: expected one of {', '.join(PACKINGS)}")
         self._check_classes()
 
     def _check_classes(self) -> None:

@@ -6,6 +6,7 @@ models/<name>/<version>/model.json                the card of a published versio
 training/<job>/…                                  checkpoints, sample grids, metrics of a run
 jobs/<job>/spec.json                              what was ordered
 jobs/<job>/images/<hh>/<index>.<format>           the pictures; <hh> spreads them over 256 prefixes
+jobs/<job>/shards/<chunk>.tar                     the pictures of one chunk, of a job that asked for tar shards
 jobs/<job>/parts/<chunk>.jsonl                    result lines of one committed chunk
 jobs/<job>/results.jsonl, errors.jsonl, summary.json, contact-sheet.png
 """
@@ -57,6 +58,11 @@ def image_key(job_id: str, index: int, extension: str) -> str:
     """One picture. The two hex digits come from the index, so that S3 can split the load by prefix."""
     spread = hashlib.blake2s(index.to_bytes(8, "big"), digest_size=1).hexdigest()
     return f"{job_prefix(job_id)}images/{spread}/{index:09d}.{extension}"
+
+
+def shard_key(job_id: str, chunk: int) -> str:
+    """The tar of the pictures of one chunk."""
+    return f"{job_prefix(job_id)}shards/{chunk:09d}.tar"
 
 
 def parts_prefix(job_id: str) -> str:

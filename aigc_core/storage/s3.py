@@ -102,7 +102,13 @@ class S3ObjectStore:
             file.seek(0)
 
             def request() -> int:
-                obstore.put(self._store, key, cast("IO[bytes]", file), attributes={"Content-Type": content_type})
+                obstore.put(
+                    self._store,
+                    key,
+                    cast("IO[bytes]", file),
+                    attributes={"Content-Type": content_type},
+                    use_multipart=size_bytes > SPOOL_BYTES_MAX,
+                )
                 return size_bytes
 
             self._timed("put", key, request)

@@ -63,6 +63,7 @@ REFUSED = [
     (["generate", "--model", "digits", "--count", "1000000000"], "10,000,000"),
     (["generate", "--model", "digits", "--count", "5", "--classes", "cat"], "'cat'"),
     (["generate", "--model", "digits", "--count", "5", "--format", "gif"], "png, jpeg, webp"),
+    (["generate", "--model", "digits", "--count", "5", "--packing", "zip"], "objects, tar"),
     (["train", "--dataset", "none", "--model", "m"], "there is digits, odd"),
     (["train", "--dataset", "odd", "--model", "m"], "48"),
     (["train", "--dataset", "digits", "--model", "m", "--preset", "quik-32"], "quick-32"),

@@ -85,6 +85,7 @@ def train(
 @click.option("--seed", default=0, type=int, help="Seed of the first picture; the next has the next seed.")
 @click.option("--classes", default="", help="Class names, comma separated, repeated in turn; without it all.")
 @click.option("--format", "image_format", default="png", help="png, jpeg or webp.")
+@click.option("--packing", default="objects", help="objects: one per picture; tar: one WebDataset shard per chunk.")
 @click.option("--team", help="Who orders; without it AIGC_TEAM.")
 @click.option("--idempotency-key", help="The same key gives the same job.")
 @click.option("--wait", is_flag=True, help="Wait for the end.")
@@ -95,6 +96,7 @@ def generate(
     seed: int,
     classes: str,
     image_format: str,
+    packing: str,
     team: str | None,
     idempotency_key: str | None,
     wait: bool,
@@ -114,6 +116,7 @@ def generate(
         seed=seed,
         classes=tuple(part.strip() for part in classes.split(",") if part.strip()),
         image_format=image_format,
+        packing=packing,
         idempotency_key=idempotency_key,
         team=team or made.settings.team,
     )

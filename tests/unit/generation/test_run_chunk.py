@@ -2,18 +2,20 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
 import pytest
-from builders import a_generation_spec
+from builders import a_generation_spec, a_job
 from PIL import Image
 
 from aigc_core.clock import SystemClock
 from aigc_core.errors import Cancelled, InvalidSpec
 from aigc_core.generation.encode import encode, sha256
+from aigc_core.generation.finalise import finalise
 from aigc_core.generation.latents import latents_from_seeds
 from aigc_core.generation.predictor import FakePredictor
 from aigc_core.generation.run_chunk import ChunkRunner
@@ -70,6 +72,46 @@ def test_every_item_has_one_object_and_one_line_with_its_checksum(threads: Threa
     assert [line["index"] for line in lines] == list(range(300))
     assert len({line["key"] for line in lines}) == 300
     assert all(line["sha256"] == sha256(store.get(str(line["key"]))) for line in lines)
+
+
+def test_a_tar_shard_holds_the_same_pictures_as_objects_would(threads: ThreadPoolExecutor) -> None:
+    single = results(run_all(a_generation_spec(count=300), threads))
+    store = run_all(a_generation_spec(count=300, packing="tar"), threads)
+    packed = results(store)
+    assert [line["sha256"] for line in packed] == [line["sha256"] for line in single]
+    assert {str(line["key"]) for line in packed} == {layout.shard_key("job", chunk) for chunk in range(3)}
+    for line in (packed[0], packed[150], packed[299]):
+        start, size_bytes = cast("int", line["offset"]), cast("int", line["bytes"])
+        assert sha256(store.get(str(line["key"]))[start : start + size_bytes]) == line["sha256"]
+
+
+def test_a_tar_shard_opens_with_tarfile_as_pairs_of_picture_and_facts(threads: ThreadPoolExecutor) -> None:
+    spec = a_generation_spec(count=130, packing="tar", class_names=("a", "b"), classes=("b", "a"))
+    store = run_all(spec, threads)
+    with tarfile.open(fileobj=io.BytesIO(store.get(layout.shard_key("job", 1)))) as tar:
+        assert tar.getnames() == ["000000128.json", "000000128.png", "000000129.json", "000000129.png"]
+        facts = json.load(cast("io.BufferedReader", tar.extractfile("000000129.json")))
+        picture = Image.open(cast("io.BufferedReader", tar.extractfile("000000129.png")))
+    assert facts == {"index": 129, "seed": 129, "class": "a"}
+    assert picture.size == (8, 8)
+
+
+def test_the_contact_sheet_of_packed_pictures_is_that_of_single_ones(threads: ThreadPoolExecutor) -> None:
+    sheets = []
+    for packing in ("objects", "tar"):
+        spec = a_generation_spec(count=70, packing=packing)
+        store = run_all(spec, threads)
+        finalise(a_job(spec, completed=70), store=store, clock=SystemClock())
+        sheets.append(store.get(layout.contact_sheet_key("job")))
+    assert sheets[0] == sheets[1]
+
+
+def test_a_cancelled_chunk_leaves_no_half_shard(threads: ThreadPoolExecutor) -> None:
+    spec, store = a_generation_spec(count=512, chunk_items=512, packing="tar"), MemoryObjectStore()
+    runner = ChunkRunner(predictor=FakePredictor(), store=store, clock=SystemClock(), threads=threads)
+    with pytest.raises(Cancelled):
+        runner.run(a_lease(spec, 0), cast("Heartbeat", Steady(beats=2)))
+    assert store.put_count == 0
 
 
 def test_the_bytes_of_a_picture_do_not_depend_on_the_chunk_size(threads: ThreadPoolExecutor) -> None:
