@@ -5,6 +5,7 @@ latent 128 → 4×4×512 → 256 → 128 → 64 → 64×64×3, transposed 4×4 c
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import onnx
@@ -68,6 +69,8 @@ def onnx_model(seed: int = 0) -> onnx.ModelProto:
 def publish_dcgan64(base_path: Path, *, store: ObjectStore, name: str = "dcgan64", server_base_path: str = "") -> ModelCard:
     """Publish the generator as the next version of `name`."""
 
+    job_id = f"benchmark-{uuid4().hex}"  # a job publishes one version; each call here is a job of its own
+
     def build(folder: Path) -> dict[str, float]:
         path = folder / ONNX_PATH
         path.parent.mkdir(parents=True)
@@ -77,7 +80,7 @@ def publish_dcgan64(base_path: Path, *, store: ObjectStore, name: str = "dcgan64
     def card(version: int) -> ModelCard:
         return ModelCard(
             name=name, version=version, latent_dim=LATENT_DIM, height=64, width=64, channels=3, class_names=(),
-            dataset="none", dataset_fingerprint="none", job_id="none", code_revision="none", created_at=0.0,
+            dataset="none", dataset_fingerprint="none", job_id=job_id, code_revision="none", created_at=0.0,
         )  # fmt: skip
 
     return publish(base_path, card, build, store=store, server_base_path=server_base_path)

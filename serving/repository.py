@@ -3,8 +3,8 @@
 Order of a publish, and why. (1) Everything is built in `.tmp-…`, a name that no server takes for a version. (2) One rename
 makes the version visible whole. (3) `models.config` lists all models, replaced by rename: only a new model changes it.
 (4) The card goes to S3: only now can a job name the version. One publisher of a model works at a time (a file lock), so
-what lies in `.tmp-…` then was left by a crash before (2), and is removed; between
-(2) and (4) a version that is served but that nobody can name, and the run's retry publishes the next one.
+what lies in `.tmp-…` then was left by a crash before (2), and is removed. A crash between (2) and (4) leaves a version that
+is served but that nobody can name; a training job publishes one version, so its retry finds it and goes on with (3).
 """
 
 import fcntl
@@ -38,26 +38,30 @@ def publish(
     """Build the next version of a model beside the others, check it there, make it visible whole.
 
     `build` writes the SavedModel into the folder that it is given, raises if it is not good, and returns figures for the
-    card. Two publishers of one model wait for each other. `Transient` when the disk refuses.
+    card. A version that the card's job has published already is not built again. Two publishers of one model wait for each
+    other. `Transient` when the disk refuses.
     """
-    name = card_of(1).name
-    folder = base_path / name
+    first = card_of(1)
+    folder = base_path / first.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_publisher(folder):
-            building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
-            try:
-                figures = build(building)
-                number = next_version(folder, store=store)
-                card = _take_version(folder, building, replace(card_of(number), figures=figures))
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
+            card = _visible_version(folder, first.job_id) or _next_version(folder, card_of, build, store=store)
             write_config(base_path, server_base_path=server_base_path)
     except OSError as error:
         raise Transient(f"model repository {folder}: {error}; check its space and its rights") from error
     payload = card.to_json().encode()
-    store.put(layout.model_card_key(name, card.version), payload, content_type="application/json")
+    store.put(layout.model_card_key(card.name, card.version), payload, content_type="application/json")
     return card
+
+
+def published_by(store: ObjectStore, name: str, job_id: str) -> ModelCard | None:
+    """The version of a model that a training job has published, or None: what to ask before its work is done again."""
+    for version in reversed(list_versions(store, name)):
+        card = ModelCard.from_json(store.get(layout.model_card_key(name, version)))
+        if card.job_id == job_id:
+            return card
+    return None
 
 
 @contextmanager
@@ -74,6 +78,29 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _visible_version(folder: Path, job_id: str) -> ModelCard | None:
+    """The job's version on this disk, which its card may not have followed into the store."""
+    paths = (path / CARD_PATH for path in folder.iterdir() if path.name.isdigit())
+    cards = (ModelCard.from_json(path.read_text()) for path in paths if path.exists())
+    return next((card for card in cards if card.job_id == job_id), None)
+
+
+def _next_version(
+    folder: Path,
+    card_of: Callable[[int], ModelCard],
+    build: Callable[[Path], dict[str, float]],
+    *,
+    store: ObjectStore,
+) -> ModelCard:
+    building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
+    try:
+        figures = build(building)
+        number = next_version(folder, store=store)
+        return _take_version(folder, building, replace(card_of(number), figures=figures))
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _take_version(folder: Path, building: Path, card: ModelCard) -> ModelCard:

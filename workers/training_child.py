@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from aigc_core.errors import AigcError, Cancelled
 from aigc_core.jobs.specs import TrainingSpec
 from aigc_core.storage import layout
 from serving.contract import ModelCard
-from serving.repository import publish
+from serving.repository import publish, published_by
 from workers.bootstrap import Runtime
 
 
@@ -32,7 +33,8 @@ def main() -> int:
 
     try:
         spec = TrainingSpec.from_json(order["spec"])
-        answer({"published": train_and_publish(order["job_id"], spec, stop=stop, answer=answer)})
+        runtime = Runtime.from_env()
+        answer({"published": train_and_publish(order["job_id"], spec, runtime=runtime, stop=stop, answer=answer)})
     except AigcError as error:
         answer({"error": str(error), "class": type(error).__name__})
     except MemoryError:
@@ -45,12 +47,18 @@ def main() -> int:
     return 0
 
 
-def train_and_publish(job_id: str, spec: TrainingSpec, *, stop: threading.Event, answer: Any) -> dict[str, Any]:
-    """Train, export beside, check, rename; the facts of the published version. `Cancelled` when stopped before its end."""
+def train_and_publish(
+    job_id: str, spec: TrainingSpec, *, runtime: Runtime, stop: threading.Event, answer: Any
+) -> dict[str, Any]:
+    """Train, export beside, check, rename; the facts of the published version. `Cancelled` when stopped before its end.
+
+    A job whose version is there already, because its worker died before it could say so, is not trained again.
+    """
+    if (published := published_by(runtime.store, spec.model, job_id)) is not None:
+        return _facts(published)
     from aigc_core.gan.loop import train  # TensorFlow: after the order is read, so a bad one fails at once
     from serving.saved_model import export_generator
 
-    runtime = Runtime.from_env()
     _, images, labels = load_dataset(runtime.store, spec.dataset, spec.dataset_fingerprint)
     result = train(
         spec,
@@ -72,28 +80,34 @@ def train_and_publish(job_id: str, spec: TrainingSpec, *, stop: threading.Event,
         )
         return {**figures, **report.figures()}
 
-    def card(version: int) -> ModelCard:
-        return ModelCard(
-            name=spec.model,
-            version=version,
-            latent_dim=spec.latent_dim,
-            height=spec.size,
-            width=spec.size,
-            channels=spec.channels,
-            class_names=spec.class_names,
-            dataset=spec.dataset,
-            dataset_fingerprint=spec.dataset_fingerprint,
-            job_id=job_id,
-            code_revision=runtime.settings.code_revision,
-            created_at=runtime.clock.now(),
-            spec=json.loads(spec.to_json()),
-            figures=figures,
-        )
-
     settings = runtime.settings
+    card_of = partial(_card, job_id=job_id, spec=spec, runtime=runtime)
     published = publish(
-        settings.model_base_path, card, build, store=runtime.store, server_base_path=settings.serving_base_path
+        settings.model_base_path, card_of, build, store=runtime.store, server_base_path=settings.serving_base_path
     )
+    return _facts(published)
+
+
+def _card(version: int, *, job_id: str, spec: TrainingSpec, runtime: Runtime) -> ModelCard:
+    """The card of the job's version, without its figures."""
+    return ModelCard(
+        name=spec.model,
+        version=version,
+        latent_dim=spec.latent_dim,
+        height=spec.size,
+        width=spec.size,
+        channels=spec.channels,
+        class_names=spec.class_names,
+        dataset=spec.dataset,
+        dataset_fingerprint=spec.dataset_fingerprint,
+        job_id=job_id,
+        code_revision=runtime.settings.code_revision,
+        created_at=runtime.clock.now(),
+        spec=json.loads(spec.to_json()),
+    )
+
+
+def _facts(published: ModelCard) -> dict[str, Any]:
     return {"model": published.name, "version": published.version, **published.figures}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from builders import a_training_spec
 
 from aigc_core.clock import SystemClock
+from aigc_core.datasets.card import DatasetCard
+from aigc_core.datasets.shards import write_card, write_shards
 from aigc_core.errors import InvalidSpec
 from aigc_core.jobs.specs import TrainingSpec
+from aigc_core.storage import layout
 from aigc_core.storage.memory import MemoryObjectStore
+from serving.repository import list_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -23,6 +28,22 @@ def pictures(spec: TrainingSpec) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (spec.image_count, spec.size, spec.size, spec.channels), dtype=np.uint8)
     return images, (random.integers(0, len(CLASSES), spec.image_count).astype(np.int32) if spec.class_names else None)
+
+
+def stored_dataset(store: MemoryObjectStore, spec: TrainingSpec) -> TrainingSpec:
+    """Store the pictures of the spec as a data set; the spec that names it."""
+    images, labels = pictures(spec)
+    if labels is None:
+        labels = np.zeros(len(images), np.int32)
+    prefix = layout.dataset_prefix(spec.dataset, spec.dataset_fingerprint)
+    shards = write_shards(store, prefix, images, labels, [""] * len(images))
+    card = DatasetCard(
+        name=spec.dataset, fingerprint=spec.dataset_fingerprint, source="", size=spec.size, channels=spec.channels,
+        class_names=spec.class_names, class_counts={}, kept_count=len(images), exact_duplicate_count=0,
+        perceptual_duplicate_count=0, blank_count=0, broken_count=0, skipped_count=0, created_at=0.0, shards=shards,
+    )  # fmt: skip
+    write_card(store, card)
+    return spec
 
 
 def run(spec: TrainingSpec, store: MemoryObjectStore, stop_after: int | None = None) -> Any:
@@ -131,6 +152,25 @@ def test_an_export_is_the_generator_within_one_grey_level_and_has_no_random_op(
     assert operations
     assert not [name for name in operations if "Random" in name]
     assert "_XlaMustCompile" not in str(graph)
+
+
+def test_a_training_job_that_runs_twice_publishes_one_version(tmp_path: Path) -> None:
+    from workers.bootstrap import Runtime
+    from workers.settings import Settings
+    from workers.training_child import train_and_publish
+
+    runtime = Runtime(Settings(model_base_path=tmp_path))
+    runtime.store = store = MemoryObjectStore()  # type: ignore[assignment]
+    spec = stored_dataset(store, a_training_spec(steps=1))
+    progress: list[Any] = []
+    facts = [
+        train_and_publish("job", spec, runtime=runtime, stop=threading.Event(), answer=progress.append) for _ in range(2)
+    ]
+    assert [fact["version"] for fact in facts] == [1, 1]
+    assert [(card.version, card.job_id) for card in list_models(store)] == [(1, "job")]
+    reported = len(progress)
+    train_and_publish("job", spec, runtime=runtime, stop=threading.Event(), answer=progress.append)
+    assert len(progress) == reported  # it was not trained again either
 
 
 def test_an_export_that_differs_by_more_than_is_allowed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

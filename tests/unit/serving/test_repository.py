@@ -1,5 +1,6 @@
 """Publishing: whole or not at all, at every point where a process can die; and what is listed afterwards."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,19 @@ from aigc_core.storage import layout
 from aigc_core.storage.memory import MemoryObjectStore
 from serving.contract import CARD_PATH, ModelCard
 from serving.protos import model_server_pb2 as pb
-from serving.repository import list_models, next_version, publish, read_card, retire, write_config
+from serving.repository import list_models, next_version, publish, published_by, read_card, retire, write_config
 
 
 class Killed(BaseException):
     """The process dies here: not an Exception, so nothing that only handles errors can tidy up after it."""
 
 
-def card_of(name: str = "ads", *, job_id: str = "job-1") -> Callable[[int], ModelCard]:
+job_numbers = itertools.count(1)
+
+
+def card_of(name: str = "ads", *, job_id: str = "") -> Callable[[int], ModelCard]:
+    """Cards of a new job's version, or of the named job's."""
+    job_id = job_id or f"job-{next(job_numbers)}"
     return lambda version: ModelCard(
         name=name,
         version=version,
@@ -145,12 +151,39 @@ def test_a_version_whose_card_was_not_stored_cannot_be_named(tmp_path: Path, err
     store = FailingStore(error)
 
     with pytest.raises(type(error)):
-        publish(tmp_path, card_of(), build, store=store)
+        publish(tmp_path, card_of(job_id="job"), build, store=store)
 
     assert list_models(store) == []
     assert versions(tmp_path) == ["1"]  # whole, and served: nobody can ask for it
-    card = publish(tmp_path, card_of(), build, store=store)
+    card = publish(tmp_path, card_of(job_id="job"), build, store=store)
+    assert (card.version, versions(tmp_path)) == (1, ["1"])  # the retry of its job gives it its name
     assert list_models(store) == [card]
+
+
+def test_a_job_that_publishes_twice_has_one_version_that_was_built_once(tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    built: list[Path] = []
+
+    def build_counted(folder: Path) -> dict[str, float]:
+        built.append(folder)
+        return build(folder)
+
+    publish(tmp_path, card_of(job_id="other"), build, store=store)
+    cards = [publish(tmp_path, card_of(job_id="job"), build_counted, store=store) for _ in range(2)]
+
+    assert cards[0] == cards[1]
+    assert versions(tmp_path) == ["1", "2"]
+    assert len(built) == 1
+
+
+def test_the_version_of_a_job_is_found_among_those_of_others(tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    card = publish(tmp_path, card_of(job_id="job"), build, store=store)
+    publish(tmp_path, card_of(job_id="other"), build, store=store)
+
+    assert published_by(store, "ads", "job") == card
+    assert published_by(store, "ads", "stranger") is None
+    assert published_by(store, "shoes", "job") is None
 
 
 def test_a_kill_during_the_build_leaves_nothing_that_a_server_takes_for_a_version(tmp_path: Path) -> None:
