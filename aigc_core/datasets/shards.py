@@ -49,14 +49,19 @@ def read_card(store: ObjectStore, name: str, fingerprint: str | None = None) -> 
     try:
         return DatasetCard.from_json(store.get(key))
     except NotFound:
-        known = ", ".join(store.list_folders("datasets/")) or "none; make one with `aigc dataset ingest`"
+        known = ", ".join(_names(store)) or "none; make one with `aigc dataset ingest`"
         state = "" if fingerprint is None else f" with fingerprint {fingerprint[:12]}"
         raise NotFound(f"no data set {name!r}{state}; there is {known}") from None
 
 
 def list_datasets(store: ObjectStore) -> list[DatasetCard]:
     """The current cards of all data sets, by name."""
-    return [read_card(store, name) for name in store.list_folders("datasets/")]
+    return [read_card(store, name) for name in _names(store)]
+
+
+def _names(store: ObjectStore) -> list[str]:
+    """The data sets that have a card: an ingest that was interrupted leaves shards without one."""
+    return [name for name in store.list_folders("datasets/") if store.exists(layout.dataset_card_key(name))]
 
 
 def load_dataset(

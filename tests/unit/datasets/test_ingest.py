@@ -12,7 +12,7 @@ from aigc_core.clock import FixedClock
 from aigc_core.datasets.card import DatasetCard
 from aigc_core.datasets.clean import normalise
 from aigc_core.datasets.ingest import ingest_dataset
-from aigc_core.datasets.shards import load_dataset, read_card
+from aigc_core.datasets.shards import list_datasets, load_dataset, read_card
 from aigc_core.errors import InvalidSpec, NotFound
 from aigc_core.storage.memory import MemoryObjectStore
 
@@ -121,6 +121,16 @@ def test_what_gives_no_data_set_is_refused_and_nothing_is_stored(tmp_path: Path)
     with pytest.raises(InvalidSpec, match="channels 2"):
         ingest(tmp_path / "mixed", store, channels=2)
     assert list(store.scan("")) == []
+
+
+def test_an_interrupted_ingest_is_no_data_set_and_hides_no_other(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", a_picture(1))
+    store = MemoryObjectStore()
+    card = ingest(tmp_path, store)
+    store.put("datasets/half/0123/shard-00000.npz", b"all that was written before the kill")
+    assert list_datasets(store) == [card]
+    with pytest.raises(NotFound, match=r"'half'; there is photos$"):
+        read_card(store, "half")
 
 
 def test_a_damaged_shard_is_found_and_an_unknown_data_set_says_what_there_is(tmp_path: Path) -> None:
