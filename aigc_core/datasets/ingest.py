@@ -82,7 +82,7 @@ def ingest_dataset(
         broken_count=kept.dropped["broken"],
         skipped_count=found.skipped_count,
         created_at=clock.now(),
-        shards=write_shards(store, prefix, images, labels, [file.name for file in kept.files]),
+        shards=write_shards(store, prefix, images, labels),
         broken=kept.broken,
         duplicates=kept.duplicates,
     )

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import zipfile
 
 import numpy as np
@@ -17,14 +16,16 @@ from aigc_core.storage.object_store import ObjectStore
 SHARD_IMAGES = 4_096
 
 
-def write_shards(
-    store: ObjectStore, prefix: str, images: NDArray[np.uint8], labels: NDArray[np.int32], names: list[str]
-) -> tuple[Shard, ...]:
-    """Store images (N, H, W, C), labels (N,) and the names of their files below `prefix`; the same input, the same bytes."""
+def write_shards(store: ObjectStore, prefix: str, images: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[Shard, ...]:
+    """Store images (N, H, W, C) and labels (N,) below `prefix`.
+
+    The bytes follow from the input alone, all of which is in the fingerprint that names `prefix`: whoever ingests the same
+    pictures again writes the same shards, and a reader with the earlier card finds what it says.
+    """
     shards = []
     for number, start in enumerate(range(0, len(images), SHARD_IMAGES)):
         part = slice(start, start + SHARD_IMAGES)
-        payload = _packed(images[part], labels[part], names[part])
+        payload = _packed(images[part], labels[part])
         key = f"{prefix}shard-{number:05d}.npz"
         store.put(key, payload)
         shards.append(Shard(key=key, count=len(images[part]), sha256=hashlib.sha256(payload).hexdigest()))
@@ -32,7 +33,7 @@ def write_shards(
 
 
 def write_card(store: ObjectStore, card: DatasetCard) -> None:
-    """Store the card for good, then make it the current one."""
+    """Store the card with its state of the data set, then make it the current one."""
     payload = card.to_json().encode()
     for key in (
         f"{layout.dataset_prefix(card.name, card.fingerprint)}dataset.json",
@@ -83,7 +84,7 @@ def load_dataset(
     return card, images, labels
 
 
-def _packed(images: NDArray[np.uint8], labels: NDArray[np.int32], names: list[str]) -> bytes:
+def _packed(images: NDArray[np.uint8], labels: NDArray[np.int32]) -> bytes:
     """An .npz whose bytes depend on its content alone: np.savez writes the time of day into it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -91,5 +92,4 @@ def _packed(images: NDArray[np.uint8], labels: NDArray[np.int32], names: list[st
             content = io.BytesIO()
             np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), content.getvalue())
-        archive.writestr(zipfile.ZipInfo("names.json", (1980, 1, 1, 0, 0, 0)), json.dumps(names))
     return buffer.getvalue()

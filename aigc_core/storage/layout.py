@@ -1,7 +1,8 @@
 """Every key that the system writes, in one place.
 
 datasets/<name>/dataset.json                      the current card of a data set
-datasets/<name>/<fingerprint>/…                   its shards, and the same card; never changed once written
+datasets/<name>/<fingerprint>/shard-<n>.npz       the pictures of one state; their bytes follow from the fingerprint
+datasets/<name>/<fingerprint>/dataset.json        the card of the last ingest that gave this state
 models/<name>/<version>/model.json                the card of a published version
 training/<job>/…                                  checkpoints, sample grids, metrics of a run
 jobs/<job>/spec.json                              what was ordered
@@ -14,14 +15,19 @@ jobs/<job>/results.jsonl, errors.jsonl, summary.json, contact-sheet.png
 import hashlib
 
 
+def dataset_folder(name: str) -> str:
+    """Everything of one data set; ends in `/`."""
+    return f"datasets/{name}/"
+
+
 def dataset_card_key(name: str) -> str:
     """The current card of a data set."""
-    return f"datasets/{name}/dataset.json"
+    return f"{dataset_folder(name)}dataset.json"
 
 
 def dataset_prefix(name: str, fingerprint: str) -> str:
     """Where the shards of one state of a data set are; ends in `/`."""
-    return f"datasets/{name}/{fingerprint}/"
+    return f"{dataset_folder(name)}{fingerprint}/"
 
 
 def model_prefix(name: str) -> str:

@@ -36,7 +36,7 @@ def stored_dataset(store: MemoryObjectStore, spec: TrainingSpec) -> TrainingSpec
     if labels is None:
         labels = np.zeros(len(images), np.int32)
     prefix = layout.dataset_prefix(spec.dataset, spec.dataset_fingerprint)
-    shards = write_shards(store, prefix, images, labels, [""] * len(images))
+    shards = write_shards(store, prefix, images, labels)
     card = DatasetCard(
         name=spec.dataset, fingerprint=spec.dataset_fingerprint, source="", size=spec.size, channels=spec.channels,
         class_names=spec.class_names, class_counts={}, kept_count=len(images), exact_duplicate_count=0,

@@ -67,6 +67,25 @@ def test_the_fingerprint_depends_on_the_pictures_and_not_on_times_places_or_orde
     assert ingest(tmp_path / "a", size=32).fingerprint != first.fingerprint
 
 
+def test_renamed_files_give_the_same_shards_so_a_reader_with_the_old_card_goes_on(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "before" / "x" / f"{number}.png", a_picture(number))
+        save(tmp_path / "after" / "x" / f"holiday-{number}.png", a_picture(number))
+    store = MemoryObjectStore()
+    old_card = ingest(tmp_path / "before", store)
+    old_shards = [store.get(shard.key) for shard in old_card.shards]
+    new_card = ingest(tmp_path / "after", store)
+    assert new_card.shards == old_card.shards
+    assert [store.get(shard.key) for shard in old_card.shards] == old_shards
+
+
+def test_the_same_pictures_in_another_order_are_another_state(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "before" / "x" / f"{number}.png", a_picture(number))
+        save(tmp_path / "after" / "x" / f"{9 - number}.png", a_picture(number))
+    assert ingest(tmp_path / "before").fingerprint != ingest(tmp_path / "after").fingerprint
+
+
 def test_broken_blank_and_duplicate_pictures_are_dropped_and_counted(tmp_path: Path) -> None:
     picture = a_picture(1)
     save(tmp_path / "1.png", picture)
