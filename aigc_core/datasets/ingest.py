@@ -52,12 +52,14 @@ def ingest_dataset(
     """Clean the pictures of `source` and store them as data set `name`; nothing is stored when anything is refused.
 
     `source`: a folder tree (class = folder path), s3://bucket/prefix (through `open_bucket`), or `digits`.
-    `InvalidSpec`: a bad name, size or channels, no pictures, or none left after cleaning.
+    `InvalidSpec`: a bad name, size or channels, no pictures, or none left after cleaning. `Unavailable`: the store is away,
+    which is said before a picture is read.
     """
     check_name(name, "data set")
     check_range(size, "size", 8, 1_024)
     if channels not in (1, 3):
         raise InvalidSpec(f"channels {channels}: expected 1 (grey) or 3 (colour)")
+    store.list_folders(layout.dataset_folder(name))  # a store that is away is found out before hours of decoding
     found = open_source(source, open_bucket=open_bucket)
     kept = _clean(found, size=size, channels=channels, on_progress=on_progress)
     if not kept.pictures:

@@ -13,7 +13,7 @@ from aigc_core.datasets.card import DatasetCard
 from aigc_core.datasets.clean import normalise
 from aigc_core.datasets.ingest import ingest_dataset
 from aigc_core.datasets.shards import list_datasets, load_dataset, read_card
-from aigc_core.errors import InvalidSpec, NotFound
+from aigc_core.errors import InvalidSpec, NotFound, Unavailable
 from aigc_core.storage.memory import MemoryObjectStore
 
 
@@ -84,6 +84,27 @@ def test_the_same_pictures_in_another_order_are_another_state(tmp_path: Path) ->
         save(tmp_path / "before" / "x" / f"{number}.png", a_picture(number))
         save(tmp_path / "after" / "x" / f"{9 - number}.png", a_picture(number))
     assert ingest(tmp_path / "before").fingerprint != ingest(tmp_path / "after").fingerprint
+
+
+class AwayStore(MemoryObjectStore):
+    """Every request fails."""
+
+    def list_folders(self, prefix: str) -> list[str]:
+        raise Unavailable("S3 is away")
+
+    def put(self, key: str, payload: bytes, *, content_type: str = "") -> None:
+        raise Unavailable("S3 is away")
+
+
+def test_a_store_that_is_away_is_found_out_before_a_picture_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", a_picture(1))
+    read: list[int] = []
+    with pytest.raises(Unavailable):
+        ingest_dataset(
+            str(tmp_path), name="photos", size=16, store=AwayStore(), clock=FixedClock(),
+            on_progress=lambda done, total: read.append(done),
+        )  # fmt: skip
+    assert read == []
 
 
 def test_broken_blank_and_duplicate_pictures_are_dropped_and_counted(tmp_path: Path) -> None:
