@@ -3,20 +3,24 @@
 obstore puts 6 KB objects at 0.15 ms of CPU each from 16 threads; boto3 needs 2.1 ms.
 """
 
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import obstore
 from obstore import exceptions
 from obstore.store import S3Store
 
-from aigc_core.errors import AigcError, NotFound, Unavailable
+from aigc_core.errors import AigcError, NotFound, Transient, Unavailable
 from aigc_core.storage.object_store import BINARY, ObjectInfo, Upload
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 #: Puts in flight per process: 16 reached the highest rate against a local server, 32 no more.
 PUT_THREADS = 16
@@ -27,7 +31,17 @@ REQUEST_SECONDS_MAX = 8
 #: A stream longer than this waits on disk, in bytes.
 SPOOL_BYTES_MAX = 16 * 1024 * 1024
 
-#: Called after every request: operation, class of the answer (2xx, 4xx, 5xx), seconds, bytes moved.
+#: Objects of a listing per request, which is the most that S3 gives.
+PAGE_OBJECTS = 1_000
+
+#: In the text of an error without a status: the connection failed, timed out or broke.
+BROKEN_OFF = "HTTP error:"
+
+#: Codes in the body of a 400 that mean what a 403, or a 503, means elsewhere.
+EXPIRED_CODES = ("<Code>ExpiredToken<", "<Code>InvalidToken<")
+BUSY_CODES = ("<Code>RequestTimeout<", "<Code>SlowDown<")
+
+#: Called after every request: operation, class of the answer (2xx, 4xx; 5xx also for none), seconds, bytes moved.
 OnRequest = Callable[[str, str, float, int], None]
 
 
@@ -96,10 +110,7 @@ class S3ObjectStore:
         # Through a file: obstore asks for the next part inside its own runtime, where a part that is itself read from S3
         # cannot be waited for.
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES_MAX) as file:
-            for part in parts:
-                file.write(part)
-            size_bytes = file.tell()
-            file.seek(0)
+            size_bytes = _spool(parts, file)
 
             def request() -> int:
                 obstore.put(
@@ -136,13 +147,22 @@ class S3ObjectStore:
         return True
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
-        pages = obstore.list(self._store, prefix or None, chunk_size=1000)
-        try:
-            for page in pages:
-                for item in page:
-                    yield ObjectInfo(key=item["path"], size_bytes=item["size"])
-        except (exceptions.BaseError, OSError) as error:
-            raise self._translated(error, prefix) from error
+        pages = iter(obstore.list(self._store, prefix or None, chunk_size=PAGE_OBJECTS))
+        while page := self._next_page(pages, prefix):
+            yield from page
+            if len(page) < PAGE_OBJECTS:
+                return
+
+    def _next_page(self, pages: "Iterator[Sequence[ObjectMeta]]", prefix: str) -> list[ObjectInfo]:
+        """The objects of one request; empty after the last."""
+        page: list[ObjectInfo] = []
+
+        def request() -> int:
+            page.extend(ObjectInfo(key=item["path"], size_bytes=item["size"]) for item in next(pages, ()))
+            return 0
+
+        self._timed("list", prefix, request)
+        return page
 
     def list_folders(self, prefix: str) -> list[str]:
         found: list[str] = []
@@ -179,22 +199,47 @@ class S3ObjectStore:
             size_bytes = request()
             code_class = "2xx"
         except (exceptions.BaseError, OSError) as error:
-            translated = self._translated(error, key)
-            code_class = "4xx" if isinstance(translated, NotFound) else "5xx"
-            raise translated from error
+            status = _status(error)
+            code_class = f"{status // 100}xx" if status else "5xx"
+            raise self._translated(error, operation, key, status) from error
         finally:
             self._on_request(operation, code_class, time.perf_counter() - started, size_bytes)
 
-    def _translated(self, error: Exception, key: str) -> AigcError:
-        """Our error for one of obstore's, whose texts are pages long."""
-        if isinstance(error, exceptions.NotFoundError | FileNotFoundError) and "NoSuchBucket" not in str(error):
+    def _translated(self, error: Exception, operation: str, key: str, status: int) -> AigcError:
+        """Our error for one of obstore's, whose texts are pages long; `status` 0: no answer came."""
+        text = str(error)
+        if "NoSuchBucket" in text or (status == 404 and operation in ("put", "list")):
+            return Unavailable(f"S3 at {self._endpoint} has no bucket {self._bucket!r}; run `aigc models init`")
+        if status == 404:
             return NotFound(f"no object {self.uri(key)}")
-        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        if status in (401, 403) or any(code in text for code in EXPIRED_CODES):
             return Unavailable(
                 f"S3 at {self._endpoint} refused the credentials for bucket {self._bucket!r}; "
                 "check AIGC_S3_ACCESS_KEY and AIGC_S3_SECRET_KEY"
             )
-        if "NoSuchBucket" in str(error):
-            return Unavailable(f"S3 at {self._endpoint} has no bucket {self._bucket!r}; run `aigc models init`")
-        reason = str(error).splitlines()[0][:200]
-        return Unavailable(f"S3 at {self._endpoint} did not do its work for {self.uri(key)} ({reason})")
+        first_line = text.splitlines()[0]
+        reason = (first_line.partition(" - ")[2] or first_line)[:200]  # before the dash: address, time, retries
+        if status >= 500 or status in (408, 429) or BROKEN_OFF in reason or any(code in text for code in BUSY_CODES):
+            return Unavailable(f"S3 at {self._endpoint} did not do its work for {self.uri(key)} ({reason})")
+        return Transient(f"S3 at {self._endpoint} refused {operation} of {self.uri(key)} ({reason})")
+
+
+def _status(error: Exception) -> int:
+    """The HTTP status of the answer; 0 when there was none. obstore tells it in its text alone."""
+    found = re.search(r"status code: (\d{3})", str(error))
+    if found:
+        return int(found[1])
+    return 404 if isinstance(error, FileNotFoundError) else 0
+
+
+def _spool(parts: Iterable[bytes], file: "tempfile.SpooledTemporaryFile[bytes]") -> int:
+    """Write the parts and go back to the first byte; how many bytes they are. `Transient` when the disk refuses."""
+    try:
+        for part in parts:
+            file.write(part)
+        size_bytes = file.tell()
+        file.seek(0)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise Transient(f"{folder} did not take what waits for its upload ({error}); free it, or set TMPDIR") from error
+    return size_bytes
