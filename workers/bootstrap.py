@@ -4,6 +4,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 from aigc_core.clock import Clock, SystemClock
 from aigc_core.errors import Unavailable
@@ -13,6 +14,10 @@ from aigc_core.jobs.redis_ledger import RedisLedger, connect
 from aigc_core.storage.s3 import S3ObjectStore
 from workers import metrics
 from workers.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 
 class Runtime:
@@ -74,12 +79,13 @@ class Runtime:
         )
 
     def create_bucket(self) -> None:
-        """Make the bucket if it is not there; `Unavailable` when S3 does not answer."""
+        """Make the bucket if it is not there; `Unavailable` when S3 does not answer, or refuses the credentials."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
         settings = self.settings
+        where = f"S3 at {settings.s3_endpoint or 'AWS'}"
         client = boto3.client(
             "s3",
             endpoint_url=settings.s3_endpoint or None,
@@ -89,9 +95,40 @@ class Runtime:
             config=Config(connect_timeout=3, read_timeout=8, retries={"total_max_attempts": 2}),
         )
         try:
-            client.create_bucket(Bucket=settings.s3_bucket)
+            if not _has_bucket(client, settings.s3_bucket):
+                _make_bucket(client, settings.s3_bucket, region=settings.s3_region)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                raise Unavailable(f"S3 at {settings.s3_endpoint or 'AWS'} refused the bucket ({error})") from error
+            raise Unavailable(
+                f"{where} refused bucket {settings.s3_bucket!r} ({error}); "
+                "check AIGC_S3_ACCESS_KEY and AIGC_S3_SECRET_KEY, and that they may use it"
+            ) from error
         except BotoCoreError as error:
-            raise Unavailable(f"S3 at {settings.s3_endpoint or 'AWS'} did not answer ({error})") from error
+            raise Unavailable(f"{where} did not answer ({error})") from error
+
+
+def _has_bucket(client: "S3Client", bucket: str) -> bool:
+    """Asked before anything is made: in production the credentials often may not create what is there already."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return True
+
+
+def _make_bucket(client: "S3Client", bucket: str, *, region: str) -> None:
+    """Everywhere but in the oldest region, AWS wants to be told the region; there, it refuses to be."""
+    from botocore.exceptions import ClientError
+
+    try:
+        if region == "us-east-1":
+            client.create_bucket(Bucket=bucket)
+        else:
+            constraint = cast("BucketLocationConstraintType", region)
+            client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": constraint})
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            raise

@@ -1,57 +1,20 @@
 """What each answer of an S3 server means to the caller, against a server that answers as it is told."""
 
-import http.server
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from scripted_server import ScriptedServer, scripted_server
 
 from aigc_core.errors import AigcError, NotFound, Transient, Unavailable
 from aigc_core.storage.object_store import ObjectStore
 from aigc_core.storage.s3 import PAGE_OBJECTS, S3ObjectStore
 
 
-class ScriptedServer(http.server.ThreadingHTTPServer):
-    """Gives every request the same status and body; counts them."""
-
-    status = 200
-    body = b""
-    request_count = 0
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.bodies: list[bytes] = []  # given first, one each
-
-
-class _Answer(http.server.BaseHTTPRequestHandler):
-    server: ScriptedServer
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.request_count += 1
-        body = self.server.bodies.pop(0) if self.server.bodies else self.server.body
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"1"')
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _answer
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-        thread.start()
+    with scripted_server() as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -64,7 +27,7 @@ def requests() -> list[tuple[str, str]]:
 def store(server: ScriptedServer, requests: list[tuple[str, str]]) -> S3ObjectStore:
     return S3ObjectStore(
         "bucket",
-        endpoint=f"http://127.0.0.1:{server.server_port}",
+        endpoint=server.url,
         access_key="key",
         secret_key="secret",
         on_request=lambda operation, code_class, seconds, size: requests.append((operation, code_class)),
@@ -129,7 +92,7 @@ def test_an_answer_means_wait_or_try_again_as_the_protocol_promises(
     kind: type[AigcError],
     words: str,
 ) -> None:
-    server.status, server.body = status, error_body(code) if code else b""
+    server.answer = (status, error_body(code) if code else b"")
     with pytest.raises(kind, match=words) as caught:
         call(store)
     assert type(caught.value) is kind
@@ -140,13 +103,13 @@ def test_an_answer_means_wait_or_try_again_as_the_protocol_promises(
 
 
 def test_an_answer_that_makes_no_sense_fails_one_try(server: ScriptedServer, store: S3ObjectStore) -> None:
-    server.body = b"<ListBucketResult><Contents>"
+    server.answer = (200, b"<ListBucketResult><Contents>")
     with pytest.raises(Transient, match="invalid list response"):
         scan(store)
 
 
 def test_an_object_that_is_gone_is_no_error_to_delete(server: ScriptedServer, store: S3ObjectStore) -> None:
-    server.status = 404
+    server.answer = (404, b"")
     delete(store)
 
 
@@ -168,18 +131,18 @@ def listing(count: int) -> bytes:
 def test_a_scan_is_counted_as_a_listing_for_every_request(
     server: ScriptedServer, store: S3ObjectStore, requests: list[tuple[str, str]], count: int
 ) -> None:
-    server.body = listing(count)
+    server.answer = (200, listing(count))
     assert len(list(store.scan("p/"))) == count
-    assert server.request_count == 1
+    assert len(server.asked) == 1
     assert requests == [("list", "2xx")]
 
 
 def test_a_server_with_shorter_pages_loses_no_object(server: ScriptedServer, store: S3ObjectStore) -> None:
     more = b"<IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>"
-    server.bodies = [listing(2).replace(b"<IsTruncated>false</IsTruncated>", more)]
-    server.body = listing(3)
+    server.answers = [(200, listing(2).replace(b"<IsTruncated>false</IsTruncated>", more))]
+    server.answer = (200, listing(3))
     assert len(list(store.scan("p/"))) == 5
-    assert server.request_count == 2
+    assert len(server.asked) == 2
 
 
 def test_a_temporary_folder_without_room_fails_one_try_and_names_the_folder(
