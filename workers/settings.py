@@ -4,6 +4,8 @@ Values come from the environment (prefix AIGC_), else from `<AIGC_HOME>/stack.en
 """
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -11,6 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from aigc_core.errors import InvalidSpec
 
 PREFIX = "AIGC_"
+
+#: What both redis-py and Celery read in the same way. Anything looser has a part of the password taken for the host, and
+#: told in every message about it.
+REDIS_URL = re.compile(
+    r"rediss?://"
+    r"(?:[^\s:@/?#]*(?::[^\s@/?#]*)?@)?"  # user:password@
+    r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"  # host
+    r"(?::(?P<port>\d{1,5}))?"
+    r"(?:/\d*)?"  # database
+    r"(?:\?[\w.=&%/:-]*)?"  # options
+)
 
 
 class Settings(BaseModel):
@@ -43,6 +56,17 @@ class Settings(BaseModel):
     retrain_dataset: str = ""
     retrain_model: str = ""
     retrain_preset: str = "dcgan-64"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr) -> SecretStr:
+        found = REDIS_URL.fullmatch(value.get_secret_value())
+        if found is None or int(found["port"] or 0) > 65_535:
+            raise ValueError(
+                "expected redis://[[user]:password@]host[:port][/database], with the password's special characters "
+                "percent-encoded (# is %23, / %2F, ? %3F, @ %40)"
+            )
+        return value
 
     @field_validator("serving_targets")
     @classmethod
@@ -83,18 +107,24 @@ def stack_environment() -> dict[str, str]:
 
 
 def read_settings() -> Settings:
-    """The settings of this process; `InvalidSpec` names the variable, what it holds and what was expected."""
-    values: dict[str, str] = {}
-    for name in Settings.model_fields:
-        variable = PREFIX + name.upper()
-        value = os.environ.get(variable) or stack_environment().get(variable)
-        if value:
-            values[name] = value
+    """The settings of this process; see `settings_from`."""
+    stack = stack_environment()
+    names = (PREFIX + name.upper() for name in Settings.model_fields)
+    return settings_from({name: value for name in names if (value := os.environ.get(name) or stack.get(name))})
+
+
+def settings_from(variables: Mapping[str, str]) -> Settings:
+    """The settings that AIGC_… variables make.
+
+    `InvalidSpec` names the first wrong variable, what was expected and, unless it is a secret, what it holds.
+    """
+    values = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items()}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise InvalidSpec(
-            f"setting {name}={values.get(str(first['loc'][0]))!r}: {first['msg']}; mend it or unset it"
-        ) from None
+        name = str(first["loc"][0])
+        known = Settings.model_fields.get(name)
+        shown = "" if known is None or known.annotation is SecretStr else f"={values.get(name)!r}"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InvalidSpec(f"setting {PREFIX}{name.upper()}{shown}: {reason}; mend it or unset it") from None

@@ -12,9 +12,10 @@ import click
 import psutil
 
 from aigc_core.errors import AigcError, InvalidSpec, Unavailable
+from workers.bootstrap import Runtime
 from workers.cli.output import emit_json, json_option, table
 from workers.cli.servers import Plan, Process, servers, worker_processes
-from workers.settings import environment, home
+from workers.settings import environment, home, settings_from
 
 #: A process that is not healthy after this long is reported, in seconds.
 START_SECONDS_MAX = 60.0
@@ -68,14 +69,15 @@ def start(*, generation_workers: int = 1, redis_port: int = 0, s3_port: int = 0,
     else:
         plan = Plan.of(folder, redis_port=redis_port, s3_port=s3_port, serving_port=serving_port)
     settings = plan.environment(folder)
+    made = Runtime(settings_from(settings))  # a setting that is wrong is refused before anything starts
     _write_environment(folder, settings)
     started: list[str] = []
     try:
         for process in servers(plan, folder):
             if process.name == "serving":
-                _prepare(settings)
+                _prepare(made)
             _start_if_needed(process, folder, settings, running, started)
-        _prepare(settings)
+        _prepare(made)
         for process in worker_processes(folder, generation_workers):
             _start_if_needed(process, folder, settings, running, started)
     except BaseException:
@@ -142,14 +144,10 @@ def _last_lines(path: Path, count: int = 8) -> str:
     return "\n".join(f"  {line}" for line in lines) + f"\n  (all of it: {path})"
 
 
-def _prepare(settings: dict[str, str]) -> None:
+def _prepare(made: Runtime) -> None:
     """Bucket and empty model repository, before anybody needs them."""
     from serving.repository import write_config
-    from workers.bootstrap import Runtime
-    from workers.settings import Settings
 
-    values = {name.removeprefix("AIGC_").lower(): value for name, value in settings.items()}
-    made = Runtime(Settings.model_validate(values))
     for attempt in range(20):
         try:
             made.create_bucket()
