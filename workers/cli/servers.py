@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 
-from aigc_core.errors import InvalidSpec, Unavailable
-from workers.settings import given
+from aigc_core.errors import InvalidSpec
+from workers.cli.revision import code_revision
+from workers.settings import PREFIX, given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +41,31 @@ class Plan:
 
     @classmethod
     def of(cls, home: Path, *, redis_port: int, s3_port: int, serving_port: int) -> "Plan":
-        """The plan kept in `home`, with free ports in place of those that somebody else has taken meanwhile."""
+        """The plan kept in `home`, with free ports in place of those that somebody else has taken meanwhile.
+
+        A port other than 0 is asked for by a person: `InvalidSpec` when it cannot be had.
+        """
         path = home / "stack.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
         plan = cls(
-            redis_port=_port(redis_port or kept.get("redis_port", 0)),
+            redis_port=_port("redis_port", redis_port, kept),
             redis_password=kept.get("redis_password") or secrets.token_hex(16),
-            s3_port=_port(s3_port or kept.get("s3_port", 0)),
+            s3_port=_port("s3_port", s3_port, kept),
             s3_access_key=kept.get("s3_access_key") or secrets.token_hex(10),
             s3_secret_key=kept.get("s3_secret_key") or secrets.token_hex(20),
-            serving_port=_port(serving_port or kept.get("serving_port", 0)),
+            serving_port=_port("serving_port", serving_port, kept),
         )
         path.touch(mode=0o600)
         path.write_text(json.dumps({name: getattr(plan, name) for name in cls.__slots__}, indent=1))
+        return plan
+
+    @classmethod
+    def kept(cls, home: Path, **asked: int) -> "Plan":
+        """The plan of a stack that runs; `InvalidSpec` when other ports are asked for."""
+        plan = cls(**json.loads((home / "stack.json").read_text()))
+        for name, port in asked.items():
+            if port and port != getattr(plan, name):
+                raise InvalidSpec(f"{_option(name)} {port}: the stack runs with {getattr(plan, name)}; `aigc down` first")
         return plan
 
     def environment(self, home: Path) -> dict[str, str]:
@@ -66,6 +80,9 @@ class Plan:
             "AIGC_S3_BUCKET": given("s3_bucket") or "aigc",
             "AIGC_SERVING_TARGETS": given("serving_targets") or f"127.0.0.1:{self.serving_port}",
             "AIGC_MODEL_BASE_PATH": given("model_base_path") or str(base / "models"),
+            "AIGC_CODE_REVISION": given("code_revision") or code_revision(),
+            # Without these two, what `up` writes for a real model server or a real S3 would not be what that is set to.
+            **{PREFIX + name.upper(): value for name in ("serving_base_path", "s3_region") if (value := given(name))},
         }
 
 
@@ -172,14 +189,26 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _port(wanted: int) -> int:
-    """The wanted port if it is free, else any; `Unavailable` if there is none."""
-    for port in (wanted, 0) if wanted else (0,):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise Unavailable("no free port on 127.0.0.1")
+def _port(name: str, asked: int, kept: dict[str, Any]) -> int:
+    """The port that was asked for; else the kept one if it is free, else any."""
+    if asked:
+        try:
+            return _bound(asked)
+        except OSError as error:
+            raise InvalidSpec(f"{_option(name)} {asked} cannot be had ({error.strerror}); 0 takes a free one") from error
+    try:
+        return _bound(kept.get(name, 0))
+    except OSError:
+        return _bound(0)
+
+
+def _bound(port: int) -> int:
+    """A port of the loopback that nobody listens on: this one, any for 0; OSError when there is none."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return int(probe.getsockname()[1])
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -20,6 +20,11 @@ from workers.settings import environment, home, settings_from
 #: A process that is not healthy after this long is reported, in seconds.
 START_SECONDS_MAX = 60.0
 
+#: How far the start of a process, as the kernel tells it, may be from the clock, in seconds.
+CLOCK_SECONDS = 2.0
+
+PORT = click.IntRange(0, 65_535)
+
 
 class StartFailed(AigcError):
     """A process of the stack died or did not become healthy."""
@@ -27,9 +32,9 @@ class StartFailed(AigcError):
 
 @click.command()
 @click.option("--generation-workers", default=1, type=click.IntRange(1, 64), help="Generation workers.")
-@click.option("--redis-port", default=0, type=int, help="0: a free one.")
-@click.option("--s3-port", default=0, type=int, help="0: a free one.")
-@click.option("--serving-port", default=0, type=int, help="0: a free one.")
+@click.option("--redis-port", default=0, type=PORT, help="0: a free one.")
+@click.option("--s3-port", default=0, type=PORT, help="0: a free one.")
+@click.option("--serving-port", default=0, type=PORT, help="0: a free one.")
 @json_option
 def up(generation_workers: int, redis_port: int, s3_port: int, serving_port: int, as_json: bool) -> None:
     """Start the embedded stack, or what of it is not running; goes on where `down` stopped."""
@@ -56,18 +61,16 @@ def down(as_json: bool) -> None:
         click.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
-def start(*, generation_workers: int = 1, redis_port: int = 0, s3_port: int = 0, serving_port: int = 0) -> None:
-    """Start every process that is not running, in order; on a failure stop those that this call started."""
+def start(*, generation_workers: int = 1, redis_port: int = 0, s3_port: int = 0, serving_port: int = 0) -> list[str]:
+    """Start every process that is not running, in order, and name them; on a failure stop those that this call started."""
     folder = home()
     (folder / "run").mkdir(parents=True, exist_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
     folder.chmod(0o700)
+    _remove_stale_metrics(folder)
     running = _running(folder)
-    servers_run = {"redis", "s3", "serving"} & set(running)
-    if servers_run:
-        plan = Plan(**json.loads((folder / "stack.json").read_text()))
-    else:
-        plan = Plan.of(folder, redis_port=redis_port, s3_port=s3_port, serving_port=serving_port)
+    plan_of = Plan.kept if {"redis", "s3", "serving"} & set(running) else Plan.of
+    plan = plan_of(folder, redis_port=redis_port, s3_port=s3_port, serving_port=serving_port)
     settings = plan.environment(folder)
     made = Runtime(settings_from(settings))  # a setting that is wrong is refused before anything starts
     _write_environment(folder, settings)
@@ -83,6 +86,7 @@ def start(*, generation_workers: int = 1, redis_port: int = 0, s3_port: int = 0,
     except BaseException:
         stop(names=started)
         raise
+    return started
 
 
 def stop(names: Sequence[str] | None = None) -> list[str]:
@@ -107,6 +111,30 @@ def stop(names: Sequence[str] | None = None) -> list[str]:
             (folder / "run" / f"{name}.json").unlink(missing_ok=True)
             (folder / "run" / f"metrics-{running[name].pid}.json").unlink(missing_ok=True)
     return chosen
+
+
+def metrics_urls() -> list[str]:
+    """The scrape addresses of the stack's processes that live."""
+    folder = home()
+    return [url for process in _running(folder).values() if (url := _metrics_url(folder, process.pid))]
+
+
+def _metrics_url(folder: Path, pid: int) -> str:
+    """Empty for a process that has none."""
+    path = folder / "run" / f"metrics-{pid}.json"
+    return str(json.loads(path.read_text())["url"]) if path.exists() else ""
+
+
+def _remove_stale_metrics(folder: Path) -> None:
+    """Forget the scrape addresses of processes that were killed: their pids may come again."""
+    for path in (folder / "run").glob("metrics-*.json"):
+        try:
+            process = psutil.Process(int(path.stem.removeprefix("metrics-")))
+            left_over = process.create_time() > path.stat().st_mtime + CLOCK_SECONDS
+        except psutil.NoSuchProcess:
+            left_over = True
+        if left_over:
+            path.unlink(missing_ok=True)
 
 
 def _start_if_needed(
@@ -174,7 +202,7 @@ def _running(folder: Path) -> dict[str, psutil.Process]:
         facts = json.loads(path.read_text())
         try:
             process = psutil.Process(facts["pid"])
-            if process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - facts["created"]) < 2:
+            if process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - facts["created"]) < CLOCK_SECONDS:
                 found.append((facts["created"], path.stem, process))
         except psutil.NoSuchProcess:
             continue
@@ -192,15 +220,13 @@ def _print_status(*, as_json: bool) -> bool:
         if path.name.startswith("metrics-") or path.name == "graces.json":
             continue
         pid = json.loads(path.read_text())["pid"]
-        metrics = folder / "run" / f"metrics-{pid}.json"
-        url = json.loads(metrics.read_text())["url"] if metrics.exists() else ""
         state = "running" if path.stem in running else "not running"
         rows.append(
             {
                 "name": path.stem,
                 "state": state,
                 "pid": pid,
-                "metrics": url,
+                "metrics": _metrics_url(folder, pid) if path.stem in running else "",
                 "log": str(folder / "logs" / path.stem) + ".log",
             }
         )
