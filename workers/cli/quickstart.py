@@ -2,20 +2,20 @@
 
 import time
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from aigc_core.datasets.ingest import ingest_dataset
-from aigc_core.errors import AigcError
 from aigc_core.jobs.records import Job
-from aigc_core.jobs.states import JobState
 from aigc_core.storage import layout
 from workers.bootstrap import Runtime
 from workers.cli import stack
 from workers.cli.orders import print_end
-from workers.cli.views import follow
-from workers.producer import Producer
+from workers.cli.output import emit_json, json_option
+from workers.cli.views import exit_code, follow
 from workers.settings import home
 
 IMAGE_COUNT = 1_000
@@ -23,48 +23,63 @@ IMAGE_COUNT = 1_000
 
 @click.command()
 @click.option("--minutes", type=float, help="Minutes of training at most; without it the preset's.")
-def quickstart(minutes: float | None) -> None:
+@json_option
+def quickstart(minutes: float | None, as_json: bool) -> None:
     """Run the main job on embedded servers and show what came out; stops what it started."""
-    started = time.monotonic()
+    started_at = time.monotonic()
+    say = partial(click.echo, err=as_json)
+    say("[1/4] starting Redis, S3, the model server and the workers on this machine")
+    started = stack.start()
     try:
-        _step(1, "starting Redis, S3, the model server and the workers on this machine")
-        stack.start()
-        made = Runtime.from_env()
-        _step(2, "reading 1,797 handwritten digits")
-        card = ingest_dataset(
-            "digits", name="digits", size=32, channels=1, store=made.store, clock=made.clock, open_bucket=None
-        )
-        click.echo(f"    {card.in_words()}")
-        _step(3, "training a GAN on them, on the training worker")
-        choices = {} if minutes is None else {"minutes_max": minutes}
-        producer = Producer(made)
-        trained = _followed(made, producer.train(dataset="digits", model="digits", preset="quick-32", **choices))
-        _step(4, f"generating {IMAGE_COUNT:,} pictures on the generation worker")
-        generated = _followed(made, producer.generate(model="digits", count=IMAGE_COUNT))
-        folder = _papers(made, generated, home() / "quickstart")
-        seconds = time.monotonic() - started
-        click.echo(
-            f"\nDone in {seconds:.0f} s: trained {trained.progress.get('step', 0):,} steps, made "
-            f"{generated.counts.completed:,} pictures. Look at"
-        )
-        for path in sorted(folder.iterdir()):
-            click.echo(f"    {path}")
+        trained, generated = _main_job(minutes, say=say, as_json=as_json)
+        folder = _papers(Runtime.from_env(), generated, home() / "quickstart")
     finally:
-        stack.stop()
+        stack.stop(names=started)
+    seconds = time.monotonic() - started_at
+    papers = sorted(str(path) for path in folder.iterdir())
+    if as_json:
+        emit_json({"training": trained.id, "generation": generated.id, "seconds": round(seconds), "papers": papers})
+        return
     click.echo(
-        "Everything was stopped again; `aigc up` starts it with this data, `aigc generate --model digits …` orders more."
+        f"\nDone in {seconds:.0f} s: trained {trained.progress.get('step', 0):,} steps, made "
+        f"{generated.counts.completed:,} pictures. Look at"
+    )
+    for path in papers:
+        click.echo(f"    {path}")
+    click.echo(
+        "What this command started is stopped again; `aigc up` starts it with this data, "
+        "`aigc generate --model digits …` orders more."
     )
 
 
-def _step(number: int, text: str) -> None:
-    click.echo(f"[{number}/4] {text}")
+def _main_job(minutes: float | None, *, say: Callable[[str], None], as_json: bool) -> tuple[Job, Job]:
+    """The training job and the generation job, both ended well."""
+    # Celery reads its settings when it is imported, and the stack's are written by its start.
+    from workers.producer import Producer
+
+    made = Runtime.from_env()
+    say("[2/4] reading 1,797 handwritten digits")
+    card = ingest_dataset("digits", name="digits", size=32, channels=1, store=made.store, clock=made.clock, open_bucket=None)
+    say(f"    {card.in_words()}")
+    say("[3/4] training a GAN on them, on the training worker")
+    choices = {} if minutes is None else {"minutes_max": minutes}
+    producer = Producer(made)
+    training = producer.train(dataset="digits", model="digits", preset="quick-32", **choices)
+    trained = _followed(made, training, as_json=as_json)
+    say(f"[4/4] generating {IMAGE_COUNT:,} pictures on the generation worker")
+    generation = producer.generate(model="digits", count=IMAGE_COUNT)
+    return trained, _followed(made, generation, as_json=as_json)
 
 
-def _followed(made: Runtime, job_id: str) -> Job:
+def _followed(made: Runtime, job_id: str, *, as_json: bool) -> Job:
+    """The job as it ended; one that ended badly ends the command, with exit code 1."""
     ended = follow(made, job_id)
-    print_end(made, ended)
-    if ended.state is not JobState.COMPLETED:
-        raise AigcError(f"job {job_id} ended {ended.state}: {ended.last_error}")
+    if not as_json:
+        print_end(made, ended)
+    if code := exit_code(ended):
+        if as_json:
+            emit_json(ended)
+        raise click.exceptions.Exit(code)
     return ended
 
 
@@ -74,10 +89,8 @@ def _papers(made: Runtime, job: Job, folder: Path) -> Path:
     for key in (layout.contact_sheet_key(job.id), layout.results_key(job.id), layout.summary_key(job.id)):
         (folder / Path(key).name).write_bytes(made.store.get(key))
     pages = []
-    for path in sorted((home() / "run").glob("metrics-*.json")):
-        import json
-
-        with urllib.request.urlopen(json.loads(path.read_text())["url"], timeout=5) as answer:
+    for url in stack.metrics_urls():
+        with urllib.request.urlopen(url, timeout=5) as answer:
             pages.append(answer.read().decode())
     (folder / "metrics.txt").write_text("\n".join(pages))
     return folder
