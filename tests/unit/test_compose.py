@@ -75,6 +75,11 @@ def test_the_model_server_sends_raw_bytes_polls_the_published_list_and_gets_sign
     assert "rest_api_port" in flags, "the Prometheus page lives there"
 
 
+def test_the_health_check_of_the_model_server_is_run_by_a_shell_that_knows_dev_tcp() -> None:
+    command, shell, *_ = SERVICES["serving"]["healthcheck"]["test"]
+    assert (command, shell) == ("CMD", "bash")
+
+
 def test_only_the_training_image_has_tensorflow() -> None:
     extras = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.items() if "build" in service}
     assert extras["training"] == "training"
