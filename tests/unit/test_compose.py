@@ -80,6 +80,11 @@ def test_the_health_check_of_the_model_server_is_run_by_a_shell_that_knows_dev_t
     assert (command, shell) == ("CMD", "bash")
 
 
+def test_no_secret_is_on_a_command_line() -> None:
+    for service in SERVICES.values():
+        assert "${AIGC_" not in json.dumps([service.get("command"), service.get("entrypoint"), service.get("healthcheck")])
+
+
 def test_only_the_training_image_has_tensorflow() -> None:
     extras = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.items() if "build" in service}
     assert extras["training"] == "training"
