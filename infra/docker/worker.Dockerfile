@@ -13,7 +13,8 @@ FROM python:3.12-slim
 ARG REVISION=unknown
 ENV PATH=/opt/aigc/bin:$PATH PYTHONUNBUFFERED=1 AIGC_CODE_REVISION=$REVISION AIGC_METRICS_HOST=0.0.0.0 AIGC_METRICS_PORT=9100 \
     AIGC_HOME=/tmp/aigc HOME=/tmp
-RUN useradd --uid 10001 --no-create-home aigc && mkdir /models && chown 10001:10001 /models
+RUN useradd --uid 10001 --no-create-home aigc && mkdir /models /scratch /var/lib/aigc \
+    && chown 10001:10001 /models /scratch /var/lib/aigc
 COPY --from=build /opt/aigc /opt/aigc
 USER 10001:10001
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["aigc", "healthcheck"]

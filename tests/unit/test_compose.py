@@ -80,6 +80,34 @@ def test_the_health_check_of_the_model_server_is_run_by_a_shell_that_knows_dev_t
     assert (command, shell) == ("CMD", "bash")
 
 
+@pytest.mark.parametrize("name", ["redis", "minio", "init", "generation", "training", "beat"])
+def test_who_writes_to_a_volume_waits_until_it_is_theirs(name: str) -> None:
+    given = {volume.split(":")[0] for volume in SERVICES["volumes-init"]["volumes"]}
+    assert {volume.split(":")[0] for volume in SERVICES[name]["volumes"] if not volume.startswith(".")} <= given
+    waits_for, seen = [name], {name}
+    while waits_for:
+        following = SERVICES[waits_for.pop()].get("depends_on", {})
+        waits_for += [other for other in following if other not in seen]
+        seen |= set(following)
+    assert "volumes-init" in seen
+
+
+def mounted(name: str) -> list[str]:
+    """The folders of a service that are volumes."""
+    return [volume.split(":")[1] for volume in SERVICES[name]["volumes"]]
+
+
+@pytest.mark.parametrize("name", ["generation", "training"])
+def test_what_waits_for_its_upload_waits_on_a_disk(name: str) -> None:
+    folder = SERVICES[name]["environment"]["TMPDIR"]
+    assert folder in mounted(name)
+    assert folder not in SERVICES[name]["tmpfs"]
+
+
+def test_beat_remembers_over_a_restart_what_it_sent() -> None:
+    assert SERVICES["beat"]["environment"]["AIGC_HOME"] in mounted("beat")
+
+
 def test_no_secret_is_on_a_command_line() -> None:
     for service in SERVICES.values():
         assert "${AIGC_" not in json.dumps([service.get("command"), service.get("entrypoint"), service.get("healthcheck")])
