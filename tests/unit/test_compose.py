@@ -113,6 +113,21 @@ def test_no_secret_is_on_a_command_line() -> None:
         assert "${AIGC_" not in json.dumps([service.get("command"), service.get("entrypoint"), service.get("healthcheck")])
 
 
+@pytest.mark.parametrize("name", ["generation", "training", "beat"])
+def test_the_settings_that_the_readme_names_reach_the_processes(name: str) -> None:
+    named = set(re.findall(r"`(AIGC_\w+)`", (ROOT / "README.md").read_text()))
+    assert {"AIGC_RETRAIN_EVERY_HOURS", "AIGC_RETRAIN_DATASET", "AIGC_RETRAIN_MODEL"} <= named
+    assert named - {"AIGC_CODE_REVISION"} <= set(SERVICES[name]["environment"])
+
+
+def test_an_image_knows_the_revision_of_its_code() -> None:
+    builds = [service["build"] for service in SERVICES.values() if "build" in service]
+    assert {build["args"]["REVISION"] for build in builds} == {"${AIGC_CODE_REVISION:-unknown}"}
+    dockerfile = (ROOT / "infra/docker/worker.Dockerfile").read_text()
+    assert "ARG REVISION" in dockerfile
+    assert "AIGC_CODE_REVISION=$REVISION" in dockerfile
+
+
 def test_only_the_training_image_has_tensorflow() -> None:
     extras = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.items() if "build" in service}
     assert extras["training"] == "training"
