@@ -2,7 +2,8 @@
 
     AigcError
     ├── InvalidSpec      the order itself is wrong: refuse it, never retry        (exit code 2, HTTP 422)
-    │   └── NotFound     it names something that does not exist: a model, a data set, a job, an object
+    │   ├── NotFound     it names something that does not exist: a model, a data set, a job, an object
+    │   └── QuotaExceeded  the team or the queue has no room for all of it now: order less, or later
     ├── Transient        may work next time: retry with back-off, spends an attempt
     ├── Unavailable      a server that the work needs is away: wait, spends no attempt
     ├── LeaseLost        somebody else holds the chunk now: stop, write nothing
@@ -23,6 +24,10 @@ class InvalidSpec(AigcError):
 
 class NotFound(InvalidSpec):
     """A model, version, data set, job or object that was named does not exist."""
+
+
+class QuotaExceeded(InvalidSpec):
+    """An order that does not fit whole into what its team, or the queue, may have waiting; nothing of it was taken."""
 
 
 class Transient(AigcError):

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from aigc_core.jobs.plan import chunk_count
-from aigc_core.jobs.records import Counts, Job
 from aigc_core.jobs.specs import GenerationSpec, TrainingSpec
-from aigc_core.jobs.states import JobKind, JobState
 
 
 def a_generation_spec(**fields: Any) -> GenerationSpec:
@@ -26,16 +23,3 @@ def a_training_spec(**fields: Any) -> TrainingSpec:
         "augment_probability": 0.0,
     }  # fmt: skip
     return TrainingSpec(**(values | fields))
-
-
-def a_job(spec: GenerationSpec, *, completed: int = 0, failed: int = 0, **fields: Any) -> Job:
-    """A running generation job named `job`."""
-    chunks = chunk_count(spec.count, spec.chunk_items)
-    values: dict[str, Any] = {
-        "id": "job", "kind": JobKind.GENERATION, "team": spec.team, "state": JobState.RUNNING, "spec_json": spec.to_json(),
-        "chunk_count": chunks, "chunks_done": 0, "chunks_discarded": 0, "chunks_running": 0,
-        "counts": Counts(total=spec.count, completed=completed, failed=failed, payload_bytes=0), "created_at": 0.0,
-        "started_at": 0.0, "finished_at": None, "cancel_requested": False, "waiting_for": "", "last_error": "",
-        "attempts_error": 0, "attempts_lost": 0,
-    }  # fmt: skip
-    return Job(**(values | fields))

@@ -36,7 +36,7 @@ class Runtime:
     def ledger(self) -> RedisLedger:
         settings = self.settings
         client = connect(settings.redis_url.get_secret_value())
-        return RedisLedger(client, window=settings.window, ticket_seconds=settings.ticket_seconds)
+        return RedisLedger(client, window=settings.window)
 
     @cached_property
     def store(self) -> S3ObjectStore:

@@ -6,21 +6,23 @@ from aigc_core.generation.finalise import finalise
 from aigc_core.generation.run_chunk import ChunkRunner
 from aigc_core.jobs.execute import Heartbeat
 from aigc_core.jobs.records import FINALISE, ChunkReport, Lease
+from aigc_core.jobs.states import JobKind
 from workers.celery_app import app
 from workers.lifecycle import runtime, work_on
-from workers.queues import GENERATION, WORK_GENERATION
+from workers.queues import WORK_GENERATION
 
 
 @app.task(name=WORK_GENERATION)
-def work(job_id: str) -> None:
-    """Work on the job if there is anything to do; safe to deliver any number of times."""
-    work_on(job_id, run, queue=GENERATION, task="generate")
+def work() -> None:
+    """Work on what is next if there is anything; safe to deliver any number of times."""
+    work_on(JobKind.GENERATION, run, task="generate")
 
 
 def run(lease: Lease, heartbeat: Heartbeat) -> ChunkReport:
     """What a lease of a generation job asks for."""
     if lease.chunk == FINALISE:
-        return finalise(runtime().ledger.job(lease.job_id), store=runtime().store, clock=runtime().clock)
+        made = runtime()
+        return finalise(made.ledger.job(lease.job_id), ledger=made.ledger, store=made.store, clock=made.clock)
     return _runner().run(lease, heartbeat)
 
 

@@ -2,13 +2,16 @@
 
 import json
 import os
+from contextlib import suppress
 from functools import cache
 
 import structlog
 from celery.signals import setup_logging, worker_ready
 
-from aigc_core.jobs.execute import Work
-from aigc_core.jobs.records import Outcome
+from aigc_core.errors import AigcError, Unavailable
+from aigc_core.jobs.execute import Heartbeat, Work
+from aigc_core.jobs.records import ChunkReport, Lease, Outcome
+from aigc_core.jobs.states import JobKind
 from workers import metrics
 from workers.bootstrap import Runtime
 from workers.logs import configure_logs
@@ -46,22 +49,44 @@ def serve_metrics(role: str) -> None:
     log.info("ready", role=role, metrics_port=port)
 
 
-def work_on(job_id: str, work: Work, *, queue: str, task: str) -> Outcome:
-    """One ticket: execute, log, count, pass the next ticket on."""
+def work_on(kind: JobKind, work: Work, *, task: str) -> Outcome | None:
+    """One ticket: execute, log, count, pass the next ticket on. None when the ledger is away: a ticket is lost, no work."""
+    queue = str(kind)
     metrics.TASK_STARTED.labels(queue, task).inc()
-    with structlog.contextvars.bound_contextvars(job=job_id):
-        outcome = runtime().executor.execute(job_id, work)
-        if outcome.next_ticket and outcome.kind is not None:
-            publish_tickets(job_id, outcome.kind, 1)
-        if outcome.result != "nothing":
-            write = log.info if outcome.result in ("ok", "cancelled") else log.warning
-            write(
-                "chunk",
-                chunk=outcome.chunk,
-                attempt=outcome.attempt,
-                result=outcome.result,
-                error=outcome.error,
-                seconds=round(outcome.seconds, 3),
-            )
+    try:
+        outcome = runtime().executor.execute(kind, _logged(work))
+    except Unavailable as error:
+        log.warning("claim", error=str(error))
+        return None
+    if outcome.more:
+        with suppress(Unavailable):  # the reaper publishes it then
+            publish_tickets(kind, 1)
+    if outcome.result not in ("nothing", "draining"):
+        write = log.info if outcome.result in ("ok", "cancelled") else log.warning
+        write(
+            "chunk",
+            job=outcome.job_id,
+            chunk=outcome.chunk,
+            attempt=outcome.attempt,
+            result=outcome.result,
+            error=outcome.error,
+            seconds=round(outcome.seconds, 3),
+        )
     metrics.observe(outcome, queue=queue, task=task)
     return outcome
+
+
+def _logged(work: Work) -> Work:
+    """The work with job, chunk and attempt on every line that it logs, and with the trace of an error of no known class."""
+
+    def run(lease: Lease, heartbeat: Heartbeat) -> ChunkReport:
+        with structlog.contextvars.bound_contextvars(job=lease.job_id, chunk=lease.chunk, attempt=lease.attempt):
+            try:
+                return work(lease, heartbeat)
+            except AigcError:
+                raise
+            except Exception:
+                log.exception("unexpected")
+                raise
+
+    return run

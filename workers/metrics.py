@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from aigc_core.jobs.records import Outcome
+from aigc_core.jobs.records import Outcome, Repair
+from aigc_core.jobs.states import JobKind
 
 disable_created_metrics()
 
@@ -25,6 +26,7 @@ TASK_RUNTIME = Histogram(
 TASK_WAIT = Histogram(
     "aigc_task_wait_seconds", "From submit to a job's first claim.", ["queue"], buckets=WAIT_SECONDS, registry=REGISTRY
 )
+LEASES_EXPIRED = Counter("aigc_leases_expired_total", "Leases whose worker vanished.", registry=REGISTRY)
 CHUNK_STEP = Counter("aigc_chunk_step_seconds_total", "Time in a chunk's steps.", ["step"], registry=REGISTRY)
 IMAGES = Counter("aigc_images_total", "Pictures, by what became of them.", ["model", "outcome"], registry=REGISTRY)
 IMAGE_BYTES = Counter("aigc_image_bytes_total", "Bytes of stored pictures.", ["model"], registry=REGISTRY)
@@ -62,28 +64,36 @@ TRAINING_SECONDS = Histogram(
 )
 EXPORTS = Counter("aigc_export_total", "Exports.", ["model", "outcome"], registry=REGISTRY)
 
-#: The outcomes of the executor in the words of the metric.
-OUTCOMES = {"ok": "ok", "failed": "failed", "retried": "retried", "cancelled": "cancelled", "lost": "lost"}
+#: The outcomes of the executor that are outcomes of a task: no claim, no task.
+OUTCOMES = frozenset({"ok", "failed", "retried", "cancelled", "lost", "snoozed"})
 
 
 def observe(outcome: Outcome, *, queue: str, task: str) -> None:
     """Count one ticket's outcome."""
     if outcome.result not in OUTCOMES:
         return
-    TASK_FINISHED.labels(queue, task, OUTCOMES[outcome.result]).inc()
+    TASK_FINISHED.labels(queue, task, outcome.result).inc()
     TASK_RUNTIME.labels(queue, task).observe(outcome.seconds)
     if outcome.attempt == 1 and outcome.waited_seconds:
         TASK_WAIT.labels(queue).observe(outcome.waited_seconds)
     if outcome.result in ("failed", "retried"):
         TASK_FAILURES.labels(queue, task, outcome.cause).inc()
-    if outcome.report is None:
+    if outcome.kind is not JobKind.GENERATION:
         return
-    for step, seconds in outcome.report.step_seconds.items():
-        CHUNK_STEP.labels(step).inc(seconds)
-    if outcome.model:
+    if outcome.items_given_up:
+        IMAGES.labels(outcome.model, "failed").inc(outcome.items_given_up)
+    if outcome.report is not None:
+        for step, seconds in outcome.report.step_seconds.items():
+            CHUNK_STEP.labels(step).inc(seconds)
         IMAGES.labels(outcome.model, "ok").inc(outcome.report.completed)
-        IMAGES.labels(outcome.model, "failed").inc(outcome.report.failed)
         IMAGE_BYTES.labels(outcome.model).inc(outcome.report.payload_bytes)
+
+
+def observe_repair(repair: Repair) -> None:
+    """Count what a pass of the reaper found."""
+    LEASES_EXPIRED.inc(repair.expired)
+    if repair.items_given_up:
+        IMAGES.labels("", "failed").inc(repair.items_given_up)
 
 
 def observe_s3(operation: str, code_class: str, seconds: float, size_bytes: int) -> None:

@@ -1,8 +1,9 @@
-"""Queue and task names, and how a ticket is published. A ticket carries only a job id."""
+"""Queue and task names, and how a ticket is published. A ticket carries nothing: its kind says which claim to make."""
 
 from kombu.exceptions import OperationalError
 
 from aigc_core.errors import Unavailable
+from aigc_core.jobs.ledger import TICKETS_MAX
 from aigc_core.jobs.states import JobKind
 from workers.celery_app import app
 
@@ -17,15 +18,22 @@ RETRAIN = "workers.maintenance.retrain"
 _TASKS = {JobKind.GENERATION: (WORK_GENERATION, GENERATION), JobKind.TRAINING: (WORK_TRAINING, TRAINING)}
 
 
-def publish_tickets(job_id: str, kind: JobKind, count: int) -> None:
-    """Send `count` tickets of a job; `Unavailable` when the broker does not answer (the reaper will send them)."""
+def publish_tickets(kind: JobKind, count: int) -> None:
+    """Send `count` tickets; `Unavailable` when the broker does not answer (the reaper will send them)."""
     task, queue = _TASKS[kind]
     try:
         with app.producer_or_acquire() as producer:
             for _ in range(count):
-                app.send_task(task, args=[job_id], queue=queue, producer=producer)
+                app.send_task(task, queue=queue, producer=producer)
     except (OperationalError, OSError) as error:
-        raise Unavailable(f"the broker did not take the tickets of job {job_id} ({error})") from error
+        raise Unavailable(f"the broker did not take {count} tickets ({error})") from error
+
+
+def top_up_tickets(kind: JobKind, wanted: int) -> None:
+    """See that `wanted` tickets wait, at most TICKETS_MAX; any ticket finds any work, so those that wait already count."""
+    missing = min(wanted, TICKETS_MAX) - queued_messages()[_TASKS[kind][1]]
+    if missing > 0:
+        publish_tickets(kind, missing)
 
 
 def queued_messages() -> dict[str, int]:

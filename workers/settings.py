@@ -43,9 +43,9 @@ class Settings(BaseModel):
     model_base_path: Path = Path("models")  # where training publishes versions
     serving_base_path: str = ""  # how the model server sees the same folder; empty: by the same path
     team: str = "default"
+    actor: str = ""  # who steers, for the audit record; empty: the user and the machine
     lease_seconds: float = Field(60.0, ge=1, le=3600)
     reap_interval_seconds: float = Field(5.0, ge=0.2, le=300)
-    ticket_seconds: float = Field(10.0, ge=0.2, le=3600)
     window: int = Field(32, ge=1, le=1024)
     worker_concurrency: int = Field(2, ge=1, le=64)
     metrics_host: str = "127.0.0.1"

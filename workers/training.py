@@ -20,13 +20,13 @@ from celery.signals import worker_shutting_down
 from aigc_core.errors import AigcError, Cancelled, InvalidSpec, NotFound, Transient, Unavailable
 from aigc_core.jobs.execute import Heartbeat
 from aigc_core.jobs.ledger import Ledger
-from aigc_core.jobs.records import FINALISE, ChunkReport, Lease
+from aigc_core.jobs.records import ChunkReport, Lease
 from aigc_core.jobs.specs import TrainingSpec
-from aigc_core.jobs.states import JobState
+from aigc_core.jobs.states import JobKind
 from workers import metrics
 from workers.celery_app import app
 from workers.lifecycle import log, runtime, work_on
-from workers.queues import TRAINING, WORK_TRAINING
+from workers.queues import WORK_TRAINING
 
 #: How long a child may take from the request to stop until it has written its checkpoint, in seconds.
 STOP_SECONDS = 60.0
@@ -54,21 +54,25 @@ def _end(**_: object) -> None:
     _ending.set()
 
 
+#: One run at a time: a ticket that comes meanwhile, on the thread that is there for the reaper's ticks, is let go.
+_running = threading.Lock()
+
+
 @app.task(name=WORK_TRAINING)
-def work(job_id: str) -> None:
-    """Train the job's model if nobody else does."""
-    outcome = work_on(job_id, run, queue=TRAINING, task="train")
-    if outcome.result != "nothing" and outcome.chunk != FINALISE:
+def work() -> None:
+    """Train the next job's model if there is one and nothing is trained here now."""
+    if not _running.acquire(blocking=False):
+        return
+    try:
+        outcome = work_on(JobKind.TRAINING, run, task="train")
+    finally:
+        _running.release()
+    if outcome is not None and outcome.job_id:
         metrics.TRAINING_SECONDS.labels(outcome.result).observe(outcome.seconds)
 
 
 def run(lease: Lease, heartbeat: Heartbeat) -> ChunkReport:
-    """What a lease of a training job asks for: the run, or, after it, the job's final state."""
-    if lease.chunk == FINALISE:
-        job = runtime().ledger.job(lease.job_id)
-        if job.counts.completed:
-            return ChunkReport(final_state=JobState.COMPLETED)
-        return ChunkReport(final_state=JobState.CANCELLED if job.cancel_requested else JobState.FAILED)
+    """What a lease of a training job asks for."""
     return train_in_child(lease, heartbeat, ledger=runtime().ledger)
 
 

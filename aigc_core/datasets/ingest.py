@@ -16,7 +16,7 @@ from aigc_core.datasets.clean import Broken, NearDuplicates, is_blank, normalise
 from aigc_core.datasets.read import Source, SourceFile, open_source
 from aigc_core.datasets.shards import write_card, write_shards
 from aigc_core.errors import InvalidSpec
-from aigc_core.jobs.specs import check_name, check_range
+from aigc_core.jobs.order import check_name, check_range
 from aigc_core.storage import layout
 from aigc_core.storage.object_store import ObjectStore
 

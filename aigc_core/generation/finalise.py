@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from aigc_core.clock import Clock
+from aigc_core.jobs.ledger import Ledger
 from aigc_core.jobs.plan import chunk_range
-from aigc_core.jobs.records import ChunkReport, Job
+from aigc_core.jobs.records import ChunkReport, DeadLetter, Job
 from aigc_core.jobs.specs import GenerationSpec
 from aigc_core.jobs.states import JobState
 from aigc_core.storage import layout
@@ -22,12 +23,17 @@ SHEET_PIXELS_MIN = 64
 NDJSON = "application/x-ndjson"
 
 
-def finalise(job: Job, *, store: ObjectStore, clock: Clock) -> ChunkReport:
-    """Put the job's papers together and say how it ended; the pictures themselves are not touched."""
+def finalise(job: Job, *, ledger: Ledger, store: ObjectStore, clock: Clock) -> ChunkReport:
+    """Put the job's papers together and say how it ended; the pictures themselves are not touched.
+
+    What counts is what the ledger has committed: result lines of a chunk whose worker died before its commit are left out.
+    """
     spec = GenerationSpec.from_json(job.spec_json)
-    store.put_stream(layout.results_key(job.id), _parts(job.id, store), content_type=NDJSON)
-    store.put_stream(layout.errors_key(job.id), _errors(job, spec, store), content_type=NDJSON)
-    first_lines = _first_lines(job.id, store)
+    done = sorted(ledger.done_chunks(job.id))
+    store.put_stream(layout.results_key(job.id), _parts(job.id, done, store), content_type=NDJSON)
+    errors = _errors(job, spec, done=set(done), dead=ledger.dead_letters(job.id))
+    store.put_stream(layout.errors_key(job.id), errors, content_type=NDJSON)
+    first_lines = _first_lines(job.id, done, store)
     if first_lines:
         sheet = contact_sheet(list(_pictures([json.loads(line) for line in first_lines], store)))
         store.put(layout.contact_sheet_key(job.id), sheet, content_type="image/png")
@@ -46,6 +52,7 @@ def finalise(job: Job, *, store: ObjectStore, clock: Clock) -> ChunkReport:
         "finished_at": clock.now(),
         "attempts_error": job.attempts_error,
         "attempts_lost": job.attempts_lost,
+        "stop": job.stop,
         "last_error": job.last_error,
         "results": store.uri(layout.results_key(job.id)),
         "errors": store.uri(layout.errors_key(job.id)),
@@ -57,11 +64,13 @@ def finalise(job: Job, *, store: ObjectStore, clock: Clock) -> ChunkReport:
 
 def final_state(job: Job) -> JobState:
     """How a job ended whose chunks are all done, discarded or called off."""
-    if job.cancel_requested and job.counts.open:
-        return JobState.CANCELLED
     if job.counts.completed == job.counts.total:
         return JobState.COMPLETED
-    return JobState.COMPLETED_WITH_ERRORS if job.counts.completed else JobState.FAILED
+    if job.stop in ("cancelled", "expired") and job.counts.open:
+        return JobState.CANCELLED
+    if job.stop == "aborted" or not job.counts.completed:
+        return JobState.FAILED
+    return JobState.COMPLETED_WITH_ERRORS
 
 
 def contact_sheet(files: list[bytes]) -> bytes:
@@ -83,9 +92,9 @@ def contact_sheet(files: list[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _parts(job_id: str, store: ObjectStore) -> Iterator[bytes]:
-    for info in store.scan(layout.parts_prefix(job_id)):
-        yield store.get(info.key)
+def _parts(job_id: str, done: list[int], store: ObjectStore) -> Iterator[bytes]:
+    for chunk in done:
+        yield store.get(layout.part_key(job_id, chunk))
 
 
 def _pictures(results: list[dict[str, Any]], store: ObjectStore) -> Iterator[bytes]:
@@ -101,21 +110,25 @@ def _pictures(results: list[dict[str, Any]], store: ObjectStore) -> Iterator[byt
         yield payload[start : start + result["bytes"]]
 
 
-def _first_lines(job_id: str, store: ObjectStore) -> list[str]:
+def _first_lines(job_id: str, done: list[int], store: ObjectStore) -> list[str]:
     lines: list[str] = []
-    for part in _parts(job_id, store):
+    for part in _parts(job_id, done, store):
         lines += part.decode().splitlines()
         if len(lines) >= SHEET_IMAGES:
             break
     return lines[:SHEET_IMAGES]
 
 
-def _errors(job: Job, spec: GenerationSpec, store: ObjectStore) -> Iterator[bytes]:
-    """One line per chunk that has no result lines, so that results and errors add up to the order."""
-    stored = {info.key for info in store.scan(layout.parts_prefix(job.id))}
-    reason = "cancelled" if job.cancel_requested else job.last_error or "not made"
+def _errors(job: Job, spec: GenerationSpec, *, done: set[int], dead: list[DeadLetter]) -> Iterator[bytes]:
+    """One line per chunk that was not made, each with its own reason, so that results and errors add up to the order."""
+    letters = {letter.chunk: letter for letter in dead}
     for chunk in range(job.chunk_count):
-        if layout.part_key(job.id, chunk) not in stored:
-            items = chunk_range(spec, chunk)
-            facts = {"chunk": chunk, "first_index": items.start, "count": len(items), "error": reason}
-            yield json.dumps(facts, separators=(",", ":")).encode() + b"\n"
+        if chunk in done:
+            continue
+        items = chunk_range(spec, chunk)
+        facts: dict[str, Any] = {"chunk": chunk, "first_index": items.start, "count": len(items)}
+        if chunk in letters:
+            facts |= {"code": letters[chunk].fingerprint, "error": letters[chunk].reason}
+        else:
+            facts |= {"code": job.stop or "not_made", "error": f"the job was {job.stop}" if job.stop else "not made"}
+        yield json.dumps(facts, separators=(",", ":")).encode() + b"\n"

@@ -1,5 +1,5 @@
 """Orders and their life.
 
-Reading order: specs → states → records → plan → ledger (the promise; `redis_ledger`, `memory_ledger` keep it)
-→ submit → execute → finalise.
+Reading order: order, specs → states → records → plan → ledger (the promise; `redis_ledger` and `memory_ledger` keep it)
+→ submit → execute.
 """

@@ -14,9 +14,9 @@ from typing import Self
 from aigc_core.clock import Clock
 from aigc_core.errors import Cancelled, LeaseLost, Unavailable
 from aigc_core.jobs.ledger import Ledger
-from aigc_core.jobs.records import ChunkReport, Lease, Outcome
-from aigc_core.jobs.retry import REST_SECONDS, cause_of, is_fatal, pause_seconds
-from aigc_core.jobs.states import LeaseState
+from aigc_core.jobs.records import ChunkReport, Ended, Lease, Outcome
+from aigc_core.jobs.retry import REST_SECONDS, cause_of, fingerprint_of, is_fatal, pause_seconds, text_of
+from aigc_core.jobs.states import JobKind, LeaseState
 
 Work = Callable[[Lease, "Heartbeat"], ChunkReport]
 
@@ -56,9 +56,10 @@ class Heartbeat:
 
     def _renew(self) -> None:
         while not self._over.wait(self._lease_seconds / 4) and self.state is not LeaseState.LOST:
+            asked_at = self._clock.monotonic()
             try:
                 self.state = self._ledger.renew(self._lease, lease_seconds=self._lease_seconds)
-                self._renewed_at = self._clock.monotonic()
+                self._renewed_at = asked_at
             except Unavailable:
                 # Unreachable is not yet lost; but past the lease's end somebody else may hold the chunk.
                 if self._clock.monotonic() - self._renewed_at > self._lease_seconds:
@@ -74,57 +75,68 @@ class Executor:
     worker: str
     lease_seconds: float
 
-    def execute(self, job_id: str, work: Work) -> Outcome:
-        """Claim a chunk, do the work, record what came of it; safe to call any number of times for one job."""
-        lease = self.ledger.claim(job_id, worker=self.worker, lease_seconds=self.lease_seconds)
+    def execute(self, kind: JobKind, work: Work) -> Outcome:
+        """Claim a chunk, do the work, record what came of it; safe to call any number of times.
+
+        `Unavailable` only when the ledger is away at the claim: no lease is held then.
+        """
+        lease = self.ledger.claim(kind, worker=self.worker, lease_seconds=self.lease_seconds)
         if lease is None:
-            return Outcome(job_id=job_id, kind=None, result="nothing")
+            draining = self.ledger.is_draining(self.worker)
+            return Outcome(kind=kind, result="draining" if draining else "nothing")
         started = self.clock.monotonic()
+        try:
+            return self._done(lease, work, started)
+        except Unavailable as error:
+            # The ledger itself went away: the lease runs out, and the reaper hands the chunk on.
+            return self._outcome(lease, Ended(result="lost", more=False), started, error=error)
+
+    def _done(self, lease: Lease, work: Work, started: float) -> Outcome:
         try:
             with Heartbeat(lease, ledger=self.ledger, clock=self.clock, lease_seconds=self.lease_seconds) as heartbeat:
                 report = work(lease, heartbeat)
-            completion = self.ledger.complete(lease, report)
-            result, ticket = ("ok" if completion.accepted else "lost"), completion.next_ticket
-            return self._outcome(lease, result, started, ticket=ticket, report=report)
         except LeaseLost as error:
-            return self._outcome(lease, "lost", started, error=error)
+            return self._outcome(lease, Ended(result="lost", more=True), started, error=error)
         except Cancelled as error:
-            ticket = self.ledger.release(lease, delay_seconds=0, waiting_for="")
-            return self._outcome(lease, "cancelled", started, ticket=ticket, error=error)
+            ended = self.ledger.snooze(lease, delay_seconds=0, waiting_for="")
+            return self._outcome(lease, ended, started, word="cancelled", error=error)
         except Unavailable as error:
-            ticket = self.ledger.release(lease, delay_seconds=REST_SECONDS, waiting_for=str(error))
-            return self._outcome(lease, "snoozed", started, ticket=ticket, error=error)
+            ended = self.ledger.snooze(lease, delay_seconds=REST_SECONDS, waiting_for=str(error))
+            return self._outcome(lease, ended, started, word="snoozed", error=error)
         except Exception as error:
-            return self._failed(lease, error, started)
-
-    def _failed(self, lease: Lease, error: Exception, started: float) -> Outcome:
-        text = f"{error}" if cause_of(error) != "Unexpected" else f"{type(error).__name__}: {error}"
-        delay_seconds = pause_seconds(lease.attempt)
-        result, ticket = self.ledger.fail(lease, text, delay_seconds=delay_seconds, fatal=is_fatal(error))
-        word = {"retried": "retried", "lost": "lost"}.get(result, "failed")
-        return self._outcome(lease, word, started, ticket=ticket, error=error)
+            ended = self.ledger.fail(
+                lease,
+                text_of(error),
+                fingerprint=fingerprint_of(error),
+                delay_seconds=pause_seconds(lease.attempt),
+                fatal=is_fatal(error),
+            )
+            word = "retried" if ended.result == "retried" else "failed"
+            return self._outcome(lease, ended, started, word=word, error=error)
+        return self._outcome(lease, self.ledger.complete(lease, report), started, word="ok", report=report)
 
     def _outcome(
         self,
         lease: Lease,
-        result: str,
+        ended: Ended,
         started: float,
         *,
-        ticket: bool = False,
+        word: str = "lost",
         report: ChunkReport | None = None,
         error: Exception | None = None,
     ) -> Outcome:
         return Outcome(
-            job_id=lease.job_id,
             kind=lease.kind,
-            result=result,
+            result=word if ended.accepted else "lost",
+            job_id=lease.job_id,
             chunk=lease.chunk,
             attempt=lease.attempt,
             model=json.loads(lease.spec_json)["model"],
-            report=report if result == "ok" else None,
+            report=report if ended.accepted else None,
+            items_given_up=ended.items_given_up,
             error="" if error is None else str(error) or type(error).__name__,
             cause="" if error is None else cause_of(error),
             seconds=self.clock.monotonic() - started,
             waited_seconds=lease.waited_seconds,
-            next_ticket=ticket,
+            more=ended.more,
         )

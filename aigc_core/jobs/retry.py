@@ -1,6 +1,8 @@
-"""When to try again: pure rules from the error and the attempt."""
+"""When to try again, and which failures are the same: pure rules from the error and the attempt."""
 
+import hashlib
 import random
+import re
 
 from aigc_core.errors import AigcError, InvalidSpec
 
@@ -8,8 +10,11 @@ from aigc_core.errors import AigcError, InvalidSpec
 PAUSE_SECONDS = 2.0
 PAUSE_SECONDS_MAX = 60.0
 
-#: How long a job rests when a server it needs is away, in seconds; then one ticket looks again.
+#: How long a job rests when a server it needs is away, in seconds; then the reaper's next tick wakes it.
 REST_SECONDS = 5.0
+
+#: What differs between two failures of the same kind: ids and addresses, then numbers.
+_PARTICULARS = re.compile(r"0x[0-9a-f]+|\b[gt][0-9a-f]{19}\b|\b[0-9a-f]{12,}\b|[0-9]+(?:[.,:][0-9]+)*", re.IGNORECASE)
 
 
 def pause_seconds(attempt: int, *, jitter: random.Random | None = None) -> float:
@@ -26,3 +31,14 @@ def is_fatal(error: Exception) -> bool:
 def cause_of(error: Exception) -> str:
     """The class of an error as one word of a closed set: a metric label."""
     return type(error).__name__ if isinstance(error, AigcError) else "Unexpected"
+
+
+def text_of(error: Exception) -> str:
+    """What is recorded of an error: its text, with its class where it is none of ours."""
+    return str(error) if isinstance(error, AigcError) else f"{type(error).__name__}: {error}"
+
+
+def fingerprint_of(error: Exception) -> str:
+    """8 hex digits, the same for failures of one class whose texts differ in numbers, ids and addresses only."""
+    text = f"{type(error).__name__}: {_PARTICULARS.sub('#', text_of(error))}"
+    return hashlib.blake2s(text.encode(), digest_size=4).hexdigest()

@@ -4,13 +4,14 @@ A spec that exists is a spec that can run: the model version is resolved, class 
 What is checked here needs no outside system; `submit` checks the names against the stores before it builds one.
 """
 
+import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from aigc_core.errors import InvalidSpec
+from aigc_core.jobs.order import Order, check_name, check_range
 
 #: Pictures per job at most. Ten million is the largest order foreseen; a bitmap of its chunks is 5 KB in Redis.
 COUNT_MAX = 10_000_000
@@ -23,7 +24,6 @@ CHUNK_ITEMS = 512
 BATCH_ITEMS = 64
 
 SEED_MAX = 2**63 - 1
-PRIORITY_MIN, PRIORITY_MAX = 0, 9
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
@@ -32,27 +32,9 @@ IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 Packing = Literal["objects", "tar"]
 PACKINGS: tuple[Packing, ...] = ("objects", "tar")
 
-NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-
-
-def check_name(name: str, what: str) -> str:
-    """A name that is safe in an object key, a path and a metric label; `InvalidSpec` otherwise."""
-    if not NAME_PATTERN.fullmatch(name):
-        raise InvalidSpec(
-            f"{what} {name!r}: expected 1 to 64 of the characters a-z 0-9 . _ - beginning and ending with a letter or "
-            "digit; choose such a name"
-        )
-    return name
-
-
-def check_range(value: int | float, what: str, low: int | float, high: int | float) -> None:
-    """Refuse a number outside [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidSpec(f"{what} {value!r}: expected a number from {low:,} to {high:,}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationSpec:
+class GenerationSpec(Order):
     """An order of `count` pictures. Item `i` has seed `seed + i` and class `classes[i % len(classes)]`."""
 
     model: str
@@ -68,19 +50,16 @@ class GenerationSpec:
     format: ImageFormat = "png"
     packing: Packing = "objects"
     chunk_items: int = CHUNK_ITEMS
-    team: str = "default"
-    priority: int = 5  # 0 is served first
 
     def __post_init__(self) -> None:
         check_name(self.model, "model")
-        check_name(self.team, "team")
+        self.check_order()
         check_range(self.version, "model version", 1, 2**63 - 1)
         check_range(self.count, "count", 1, COUNT_MAX)
         check_range(self.seed, "seed", 0, SEED_MAX - COUNT_MAX)
         check_range(self.latent_dim, "latent_dim", 1, 65_536)
         check_range(self.width, "width", 1, 4_096)
         check_range(self.height, "height", 1, 4_096)
-        check_range(self.priority, "priority", PRIORITY_MIN, PRIORITY_MAX)
         check_range(self.chunk_items, "chunk_items", BATCH_ITEMS, 65_536)
         if self.channels not in (1, 3):
             raise InvalidSpec(f"channels {self.channels}: expected 1 (grey) or 3 (colour)")
@@ -124,7 +103,7 @@ class GenerationSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSpec:
+class TrainingSpec(Order):
     """A training run with every choice written out; a preset is only where the choices came from."""
 
     model: str
@@ -148,13 +127,11 @@ class TrainingSpec:
     seed: int = 0
     sample_every_steps: int = 250
     checkpoint_every_steps: int = 500
-    team: str = "default"
-    priority: int = 5
 
     def __post_init__(self) -> None:
         check_name(self.model, "model")
         check_name(self.dataset, "dataset")
-        check_name(self.team, "team")
+        self.check_order()
         check_range(self.size, "size", 4, 1_024)
         check_range(self.image_count, "image_count", 1, 100_000_000)
         check_range(self.latent_dim, "latent_dim", 1, 65_536)
@@ -169,7 +146,6 @@ class TrainingSpec:
         check_range(self.seed, "seed", 0, 2**31 - 1)
         check_range(self.sample_every_steps, "sample_every_steps", 1, 100_000_000)
         check_range(self.checkpoint_every_steps, "checkpoint_every_steps", 1, 100_000_000)
-        check_range(self.priority, "priority", PRIORITY_MIN, PRIORITY_MAX)
         if self.channels not in (1, 3):
             raise InvalidSpec(f"channels {self.channels}: expected 1 (grey) or 3 (colour)")
         if not self.widths:
@@ -181,6 +157,12 @@ class TrainingSpec:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         return cls(**_read(cls, text, tuples=("class_names", "widths")))
+
+
+def identity_of(spec: GenerationSpec | TrainingSpec) -> str:
+    """A digest of what is ordered, without the times: an order that is repeated a minute later is the same order."""
+    timeless = replace(spec, start_at=0.0, deadline_at=0.0, expires_at=0.0)
+    return hashlib.blake2b(timeless.to_json().encode(), digest_size=16).hexdigest()
 
 
 def _read(cls: type, text: str | bytes, *, tuples: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aigc_core.clock import Clock
-from aigc_core.errors import Unavailable
+from aigc_core.errors import InvalidSpec, Unavailable
 from aigc_core.jobs.ledger import Ledger
 from aigc_core.jobs.records import Spec
 from aigc_core.jobs.specs import GenerationSpec
@@ -13,12 +13,12 @@ from aigc_core.jobs.states import JobKind
 from aigc_core.storage import layout
 from aigc_core.storage.object_store import ObjectStore
 
-#: Publishes so many tickets of a job; raises `Unavailable` when the broker is away.
-PublishTickets = Callable[[str, JobKind, int], None]
+#: Publishes so many tickets of a kind; raises `Unavailable` when the broker is away.
+PublishTickets = Callable[[JobKind, int], None]
 
 
 def new_job_id(kind: JobKind, clock: Clock) -> str:
-    """An id that sorts by time and says what it is: `g` or `t`, 9 hex digits of milliseconds' time, 8 random ones."""
+    """An id that sorts by time and says what it is: `g` or `t`, 11 hex digits of milliseconds' time, 8 random ones."""
     return f"{kind[0]}{int(clock.now() * 1000):011x}{secrets.token_hex(4)}"
 
 
@@ -33,15 +33,26 @@ def submit(
 ) -> str:
     """The id of the accepted job. It is accepted once its spec is in S3 and its record in the ledger.
 
-    The same `idempotency_key` gives the same job, however often it is submitted. A broker that is away after that costs
-    nothing but time: the reaper publishes the tickets. `Unavailable` when S3 or the ledger cannot be reached.
+    The same `idempotency_key` gives the same job, however often it is submitted by a team. A broker that is away after that
+    costs nothing but time: the reaper publishes the tickets. `Unavailable` when S3 or the ledger cannot be reached;
+    `QuotaExceeded` and `InvalidSpec` when the ledger refuses the order. Nothing of it is left behind then.
     """
     kind = JobKind.GENERATION if isinstance(spec, GenerationSpec) else JobKind.TRAINING
     job_id = new_job_id(kind, clock)
     store.put(layout.spec_key(job_id), spec.to_json().encode(), content_type="application/json")
-    accepted_id, tickets = ledger.submit(job_id, spec, idempotency_key=idempotency_key or job_id)
-    if accepted_id != job_id:
+    try:
+        submission = ledger.submit(job_id, spec, idempotency_key=idempotency_key or job_id)
+    except InvalidSpec:
         store.delete([layout.spec_key(job_id)])
+        raise
+    except Unavailable as error:
+        # The order may have arrived: only its answer did not. Its id lets the caller look before ordering again.
+        raise Unavailable(
+            f"{error}; whether the order was taken is not known: see `aigc job {job_id}` before ordering again"
+        ) from error
+    if not submission.is_new:
+        store.delete([layout.spec_key(job_id)])
+        return submission.job_id
     with suppress(Unavailable):
-        publish(accepted_id, kind, tickets)
-    return accepted_id
+        publish(kind, submission.tickets)
+    return submission.job_id

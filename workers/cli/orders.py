@@ -1,5 +1,8 @@
 """Commands that order work: dataset ingest, train, generate."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from aigc_core.errors import InvalidSpec
@@ -7,8 +10,37 @@ from aigc_core.jobs.records import Job
 from aigc_core.jobs.states import JobKind
 from aigc_core.storage import layout
 from workers.bootstrap import Runtime
+from workers.cli.durations import Duration
 from workers.cli.output import emit_json, json_option
 from workers.cli.views import done_of, exit_code, follow
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def order_options(command: F) -> F:
+    """Adds what every order can say of itself."""
+    for option in reversed(
+        (
+            click.option("--team", help="Who orders; without it AIGC_TEAM."),
+            click.option("--priority", type=int, help="0 is served first, 9 last; without it 5."),
+            click.option("--background", is_flag=True, help="Only while nothing else could be worked on."),
+            click.option("--start-in", type=Duration(), help="Begin after this time: 30m, 2h, 1d."),
+            click.option("--deadline-in", type=Duration(), help="Wanted by then; goes before other orders of the team."),
+            click.option("--expires-in", type=Duration(), help="Make nothing after this time; what was made is kept."),
+            click.option("--webhook", help="URL that is told when the order has ended."),
+            click.option("--idempotency-key", help="The same key of a team gives the same job."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def terms(made: Runtime, order: dict[str, Any]) -> dict[str, Any]:
+    """The options of `order_options` as fields of a spec; what was not given is left to the defaults."""
+    times = {"start_at": order["start_in"], "deadline_at": order["deadline_in"], "expires_at": order["expires_in"]}
+    given = {name: made.clock.now() + seconds for name, seconds in times.items() if seconds is not None}
+    given |= {name: order[name] for name in ("team", "priority", "webhook", "idempotency_key") if order[name] is not None}
+    return given | ({"lane": "background"} if order["background"] else {})
 
 
 @click.group()
@@ -57,6 +89,7 @@ def ingest(source: str, name: str, size: int, channels: int, as_json: bool) -> N
 @click.option("--steps", type=int, help="Steps at most.")
 @click.option("--minutes", type=float, help="Minutes of training at most.")
 @click.option("--seed", type=int, help="Seed of the run.")
+@order_options
 @click.option("--wait", is_flag=True, help="Wait for the end.")
 @json_option
 def train(
@@ -68,14 +101,15 @@ def train(
     seed: int | None,
     wait: bool,
     as_json: bool,
+    **order: Any,
 ) -> None:
     """Train a model on a data set and publish it as a new version."""
     from workers.producer import Producer
 
     made = Runtime.from_env()
     choices = {"steps": steps, "minutes_max": minutes, "seed": seed}
-    given = {name: value for name, value in choices.items() if value is not None}
-    job_id = Producer(made).train(dataset=dataset_name, model=model, preset=preset, **given)
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    job_id = Producer(made).train(dataset=dataset_name, model=model, preset=preset, **given, **terms(made, order))
     _report(made, job_id, wait=wait, as_json=as_json)
 
 
@@ -86,8 +120,7 @@ def train(
 @click.option("--classes", default="", help="Class names, comma separated, repeated in turn; without it all.")
 @click.option("--format", "image_format", default="png", help="png, jpeg or webp.")
 @click.option("--packing", default="objects", help="objects: one per picture; tar: one WebDataset shard per chunk.")
-@click.option("--team", help="Who orders; without it AIGC_TEAM.")
-@click.option("--idempotency-key", help="The same key gives the same job.")
+@order_options
 @click.option("--wait", is_flag=True, help="Wait for the end.")
 @json_option
 def generate(
@@ -97,10 +130,9 @@ def generate(
     classes: str,
     image_format: str,
     packing: str,
-    team: str | None,
-    idempotency_key: str | None,
     wait: bool,
     as_json: bool,
+    **order: Any,
 ) -> None:
     """Order generated pictures."""
     from workers.producer import Producer
@@ -117,8 +149,7 @@ def generate(
         classes=tuple(part.strip() for part in classes.split(",") if part.strip()),
         image_format=image_format,
         packing=packing,
-        idempotency_key=idempotency_key,
-        team=team or made.settings.team,
+        **terms(made, order),
     )
     _report(made, job_id, wait=wait, as_json=as_json)
 

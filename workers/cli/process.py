@@ -22,9 +22,11 @@ def worker(role: str) -> None:
 
         queues, concurrency = "generation,maintenance", settings.worker_concurrency + 1
     else:
+        import workers.maintenance
         import workers.training  # noqa: F401
 
-        queues, concurrency = "training", 1
+        # Two threads for one run at a time: the reaper must go on where no generation worker runs.
+        queues, concurrency = "training,maintenance", 2
     # Threads: the work is done in other processes (model server, S3, the training child) or in code that gives the
     # interpreter's lock back; and gRPC channels do not survive a fork.
     quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat", f"--loglevel={settings.log_level}"]

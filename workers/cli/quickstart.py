@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -62,7 +63,7 @@ def _main_job(minutes: float | None, *, say: Callable[[str], None], as_json: boo
     card = ingest_dataset("digits", name="digits", size=32, channels=1, store=made.store, clock=made.clock, open_bucket=None)
     say(f"    {card.in_words()}")
     say("[3/4] training a GAN on them, on the training worker")
-    choices = {} if minutes is None else {"minutes_max": minutes}
+    choices: dict[str, Any] = {} if minutes is None else {"minutes_max": minutes}
     producer = Producer(made)
     training = producer.train(dataset="digits", model="digits", preset="quick-32", **choices)
     trained = _followed(made, training, as_json=as_json)

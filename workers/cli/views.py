@@ -1,15 +1,21 @@
-"""Commands that look, and `cancel`: jobs, job, watch, cancel, models, datasets."""
+"""Commands that look: jobs, job, watch, models, datasets."""
 
 import json
+import time
+from types import TracebackType
 
 import click
 
-from aigc_core.errors import NotFound
+from aigc_core.clock import Clock
+from aigc_core.errors import NotFound, Unavailable
 from aigc_core.jobs.records import Event, Job
 from aigc_core.jobs.states import JobKind, JobState
 from aigc_core.storage import layout
 from workers.bootstrap import Runtime
 from workers.cli.output import emit_json, json_option, table, when
+
+#: How long `watch` and --wait bear with a ledger that is away, in seconds.
+PATIENCE_SECONDS = 300.0
 
 
 @click.command()
@@ -47,6 +53,12 @@ def job(job_id: str, as_json: bool) -> None:
     )
     times = f"created {when(found.created_at)}, started {when(found.started_at)}, finished {when(found.finished_at)}"
     click.echo(f"times      {times}")
+    limits = [
+        f"{word} {when(at)}"
+        for word, at in (("starts", found.start_at), ("due", found.deadline_at), ("expires", found.expires_at))
+        if at
+    ]
+    click.echo(f"order      priority {found.priority}, lane {found.lane}, {', '.join(limits)}")
     if found.waiting_for and not found.state.is_final:
         click.echo(f"waits for  {found.waiting_for}")
     if found.last_error:
@@ -63,37 +75,23 @@ def job(job_id: str, as_json: bool) -> None:
 @click.argument("job_id")
 @json_option
 def watch(job_id: str, as_json: bool) -> None:
-    """Follow a job's events until it ends; exit code 1 when it ends failed or cancelled."""
+    """Follow a job's events until it ends; exit code 1 when it ends failed or cancelled. With --json one object a line."""
     made = Runtime.from_env()
     position = made.ledger.last_event()
     found = made.ledger.job(job_id)
+    patience = Patience(made.clock)
     while not found.state.is_final:
-        for event in made.ledger.events(after=position, wait_seconds=2):
-            position = event.id
-            if event.job_id == job_id:
-                print_event(event, as_json=as_json)
-        found = made.ledger.job(job_id)
+        with patience:
+            for event in made.ledger.events(after=position, wait_seconds=2):
+                position = event.id
+                if event.job_id == job_id:
+                    print_event(event, as_json=as_json)
+            found = made.ledger.job(job_id)
     if as_json:
-        emit_json(found)
+        click.echo(json.dumps({"type": "end", "job": found.id, "state": found.state, "completed": found.counts.completed}))
     else:
         click.echo(f"{found.id} {found.state}: {done_of(found)}")
     raise click.exceptions.Exit(exit_code(found))
-
-
-@click.command()
-@click.argument("job_id")
-@json_option
-def cancel(job_id: str, as_json: bool) -> None:
-    """Cancel a job; what was made is kept and listed in its results."""
-    from workers.producer import Producer
-
-    found = Producer.from_env().cancel(job_id)
-    if as_json:
-        emit_json(found)
-    elif found.state.is_final:
-        click.echo(f"{found.id} had already ended: {found.state}")
-    else:
-        click.echo(f"{found.id} is being cancelled; `aigc job {found.id}` says when it is over")
 
 
 @click.command()
@@ -151,8 +149,10 @@ def model_of(found: Job) -> str:
 
 def state_of(found: Job) -> str:
     """The state, with what the states alone do not say."""
-    if found.cancel_requested and not found.state.is_final:
-        return f"{found.state}, being cancelled"
+    if found.stop and not found.state.is_final:
+        return f"{found.state}, {found.stop}"
+    if found.paused and not found.state.is_final:
+        return f"{found.state}, paused"
     return f"{found.state}, waiting" if found.waiting_for and not found.state.is_final else str(found.state)
 
 
@@ -191,14 +191,40 @@ def follow(made: Runtime, job_id: str) -> Job:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task(job_id, total=1.0, done="")
+        patience = Patience(made.clock)
         while True:
             said = f"waits for {found.waiting_for[:60]}" if found.waiting_for else done_of(found)
             bar.update(shown, completed=_share(found), done=said)
             if found.state.is_final:
                 return found
-            for event in made.ledger.events(after=position, wait_seconds=1):
-                position = event.id
-            found = made.ledger.job(job_id)
+            with patience:
+                for event in made.ledger.events(after=position, wait_seconds=1):
+                    position = event.id
+                found = made.ledger.job(job_id)
+
+
+class Patience:
+    """Bears with a ledger that is away for a while: the job goes on without the one who watches it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._away_since: float | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if not isinstance(error, Unavailable):
+            self._away_since = None
+            return False
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            click.echo(f"waiting: {error}", err=True)
+        if now - self._away_since > PATIENCE_SECONDS:
+            return False
+        time.sleep(1)  # a server that is away has no event to wait for
+        return True
 
 
 def _share(found: Job) -> float:

@@ -1,39 +1,79 @@
--- KEYS: aigc:job:<id>
--- ARGV: id, worker, lease seconds
--- Answer: nil, or {chunk, token, attempt, expires_at, kind, spec, created_at, waited seconds}
-local key, id, at = KEYS[1], ARGV[1], now()
-if redis.call('SISMEMBER', 'aigc:live', id) == 0 then return nil end
-if number(key, 'tickets') > 0 then redis.call('HINCRBY', key, 'tickets', -1) end
-redis.call('HSET', key, 'ticket_at', at)
-if redis.call('HLEN', key .. ':leases') >= number(key, 'window') or claimable(key, at) == 0 then return nil end
+-- KEYS: none
+-- ARGV: kind, worker, lease seconds, request
+-- Answer: nil | {id, chunk, token, attempt, expires_at, kind, spec, created_at, waited seconds}
+local kind, worker, at = ARGV[1], ARGV[2], now()
 
-local chunk
-local over = number(key, 'done') + number(key, 'discarded') >= number(key, 'chunk_count')
-if over or redis.call('HGET', key, 'cancel') == '1' or redis.call('HGET', key, 'abort') == '1' then
-  chunk = -1
-else
-  local due = redis.call('ZRANGEBYSCORE', key .. ':again', '-inf', at, 'LIMIT', 0, 1)[1]
-  if due then
-    redis.call('ZREM', key .. ':again', due)
-    chunk = tonumber(due)
-  else
-    chunk = redis.call('HINCRBY', key, 'cursor', 1) - 1
+local function answer(job, chunk, token, attempt, waited)
+  local expires = redis.call('ZSCORE', 'aigc:leases', job.id .. ' ' .. chunk)
+  local v = redis.call('HMGET', job.key, 'spec', 'created_at')
+  return {job.id, chunk, token, attempt, expires, kind, v[1], v[2], string.format('%.6f', waited)}
+end
+
+-- The job whose turn it is: the lane, in it the team that is furthest behind its share, of that the job of the lowest rank.
+local function next_job()
+  for _, lane in ipairs({'normal', 'background'}) do
+    local line = ready_key(kind, lane)
+    while true do
+      local team = redis.call('ZRANGE', line, 0, 0)[1]
+      if not team then break end
+      local id = redis.call('ZRANGE', line .. ':' .. team, 0, 0)[1]
+      local job = id and read(id)
+      if job and claimable(job, at) > 0 then return job end
+      if id then redis.call('ZREM', line .. ':' .. team, id) end
+      enlist(kind, lane, team)
+    end
   end
 end
 
--- Microseconds as the floor of the token: after a rollback of the append-only file no token comes twice.
-local token = math.max(number(key, 'token') + 1, math.floor(at * 1000000))
-local errors, losses = string.match(redis.call('HGET', key .. ':tries', chunk) or '0 0', '(%d+) (%d+)')
-local attempt = tonumber(errors) + tonumber(losses) + 1
-local expires = at + tonumber(ARGV[3])
-local waited = 0
-if not redis.call('HGET', key, 'started_at') then
-  waited = at - number(key, 'created_at')
-  redis.call('HSET', key, 'started_at', at)
-  emit('job.started', id, at, '{}')
+local function next_chunk(job)
+  if ends(job) then return -1 end
+  local due = redis.call('ZRANGEBYSCORE', job.key .. ':again', '-inf', at, 'LIMIT', 0, 1)[1]
+  if due then
+    redis.call('ZREM', job.key .. ':again', due)
+    return tonumber(due)
+  end
+  local chunk = job.cursor
+  while redis.call('GETBIT', job.key .. ':done', chunk) == 1 do chunk = chunk + 1 end -- of a job that was recovered
+  redis.call('HSET', job.key, 'cursor', chunk + 1)
+  return chunk
 end
-redis.call('HSET', key, 'token', string.format('%.0f', token), 'state', 'running')
-redis.call('HSET', key .. ':leases', chunk, string.format('%.0f %d %s', token, attempt, ARGV[2]))
-redis.call('ZADD', key .. ':expiry', expires, chunk)
-return {chunk, string.format('%.0f', token), attempt, string.format('%.6f', expires), redis.call('HGET', key, 'kind'),
-  redis.call('HGET', key, 'spec'), redis.call('HGET', key, 'created_at'), string.format('%.6f', waited)}
+
+local seen = redis.call('HGET', 'aigc:claims', ARGV[4])
+if seen then
+  local id, chunk = string.match(seen, '^(%S+) (%S+)$')
+  local job = read(id)
+  local token, attempt = held(job, chunk)
+  return answer(job, chunk, token, attempt, 0)
+end
+redis.call('ZADD', 'aigc:workers', at, worker)
+if redis.call('SISMEMBER', 'aigc:draining', worker) == 1 then return nil end
+promote(kind, at, 16)
+local job = next_job()
+if not job then return nil end
+local chunk = next_chunk(job)
+
+-- Microseconds as the floor of the token: after a rollback of the append-only file no token comes twice.
+local token = string.format('%.0f', math.max(tonumber(redis.call('HGET', job.key, 'token') or '0') + 1, math.floor(at * 1000000)))
+local errors, losses = tries_of(job, chunk)
+local waited = 0
+if redis.call('HSETNX', job.key, 'started_at', string.format('%.6f', at)) == 1 then
+  local v = redis.call('HMGET', job.key, 'created_at', 'start_at')
+  waited = at - math.max(tonumber(v[1]), tonumber(v[2]))
+  emit('job.started', job.id, at, {waited_seconds = waited})
+end
+redis.call('HSET', job.key, 'token', token, 'state', 'running')
+redis.call('HSET', job.key .. ':leases', chunk, token .. ' ' .. (errors + losses + 1) .. ' ' .. ARGV[4] .. ' ' .. worker)
+redis.call('ZADD', 'aigc:leases', string.format('%.6f', at + tonumber(ARGV[3])), job.id .. ' ' .. chunk)
+redis.call('HSET', 'aigc:claims', ARGV[4], job.id .. ' ' .. chunk)
+
+-- Charge the team: its virtual time moves by the pictures of the chunk over its weight.
+local line, team = ready_key(kind, job.lane), 'aigc:team:' .. job.team
+local pass = tonumber(redis.call('ZSCORE', line, job.team))
+local weight = tonumber(redis.call('HGET', team, 'weight') or '1')
+redis.call('SET', 'aigc:clock:' .. kind .. ':' .. job.lane, string.format('%.6f', pass))
+pass = string.format('%.6f', pass + items_of(job, chunk) / weight)
+redis.call('ZADD', line, pass, job.team)
+redis.call('HSET', team, 'pass:' .. kind .. ':' .. job.lane, pass)
+redis.call('HINCRBY', team, 'running:' .. kind, 1)
+settle(job.id, at)
+return answer(job, chunk, token, errors + losses + 1, waited)

@@ -1,22 +1,24 @@
--- KEYS: aigc:job:<id>
+-- KEYS: none
 -- ARGV: id, chunk, token, completed, failed, bytes, final state (empty for a chunk)
--- Answer: {1 accepted | 0 lease lost, 1 publish one ticket | 0}
-local key, id, chunk, at = KEYS[1], ARGV[1], tonumber(ARGV[2]), now()
-if held(key, chunk) ~= ARGV[3] then return {0, 0} end
-drop(key, chunk)
-redis.call('HSET', key, 'waiting_for', '')
-if chunk == -1 then
-  redis.call('HSET', key, 'state', ARGV[7], 'finished_at', at, 'tickets', 0)
-  redis.call('SREM', 'aigc:live', id)
-  redis.call('DEL', key .. ':again', key .. ':tries', key .. ':leases', key .. ':expiry')
-  emit('job.' .. ARGV[7], id, at, cjson.encode({completed = number(key, 'completed'), failed = number(key, 'failed')}))
-  return {1, 0}
+-- Answer: {1 accepted | 0 lease lost, 1 a ticket would find more | 0}
+local job, chunk, at = read(ARGV[1]), tonumber(ARGV[2]), now()
+if not job then return {0, 0} end
+if held(job, chunk) ~= ARGV[3] then return remembered(job, chunk, ARGV[3]) or {0, more(job.kind)} end
+drop(job, chunk)
+redis.call('HSET', job.key, 'waiting_for', '')
+if chunk == -1 and not ends(job) then -- given-up chunks were asked for again meanwhile: these papers are not the last
+  settle(job.id, at)
+  return remember(job, chunk, ARGV[3], {0, more(job.kind)})
+elseif chunk == -1 then
+  finish(job, ARGV[7], at)
+else
+  redis.call('SETBIT', job.key .. ':done', chunk, 1)
+  redis.call('HINCRBY', job.key, 'done', 1)
+  local completed = redis.call('HINCRBY', job.key, 'completed', ARGV[4])
+  redis.call('HINCRBY', job.key, 'failed', ARGV[5])
+  redis.call('HINCRBY', job.key, 'bytes', ARGV[6])
+  redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', 0 - tonumber(ARGV[4]) - tonumber(ARGV[5]))
+  emit('chunk.completed', job.id, at, {chunk = chunk, completed = completed, total = job.total})
+  settle(job.id, at)
 end
-if redis.call('SETBIT', key .. ':done', chunk, 1) == 0 then
-  redis.call('HINCRBY', key, 'done', 1)
-  redis.call('HINCRBY', key, 'completed', ARGV[4])
-  redis.call('HINCRBY', key, 'failed', ARGV[5])
-  redis.call('HINCRBY', key, 'bytes', ARGV[6])
-end
-emit('chunk.completed', id, at, cjson.encode({chunk = chunk, completed = number(key, 'completed'), total = number(key, 'total')}))
-return {1, next_ticket(key, at)}
+return remember(job, chunk, ARGV[3], {1, more(job.kind)})

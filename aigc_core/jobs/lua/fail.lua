@@ -1,25 +1,29 @@
--- KEYS: aigc:job:<id>
--- ARGV: id, chunk, token, error text, delay seconds, fatal (1 | 0), errors at most
--- Answer: {retried | discarded | aborted | lost, 1 publish one ticket | 0}
-local key, id, chunk, at = KEYS[1], ARGV[1], tonumber(ARGV[2]), now()
-if held(key, chunk) ~= ARGV[3] then return {'lost', 0} end
-drop(key, chunk)
-local errors, losses = string.match(redis.call('HGET', key .. ':tries', chunk) or '0 0', '(%d+) (%d+)')
-errors = tonumber(errors) + 1
-redis.call('HSET', key .. ':tries', chunk, errors .. ' ' .. losses)
-redis.call('HSET', key, 'last_error', ARGV[4])
-redis.call('HINCRBY', key, 'attempts_error', 1)
-emit('chunk.failed', id, at, cjson.encode({chunk = chunk, attempt = errors + tonumber(losses), error = ARGV[4]}))
-local answer = 'retried'
-if ARGV[6] == '1' or errors >= tonumber(ARGV[7]) then
-  discard(key, id, chunk, at, ARGV[4])
-  answer = 'discarded'
-  if ARGV[6] == '1' then
-    redis.call('HSET', key, 'abort', 1)
+-- KEYS: none
+-- ARGV: id, chunk, token, error text, fingerprint, delay seconds, fatal (1 | 0), errors at most
+-- Answer: {retried | discarded | aborted | lost, items given up, 1 a ticket would find more | 0}
+local job, chunk, at = read(ARGV[1]), tonumber(ARGV[2]), now()
+if not job then return {'lost', 0, 0} end
+if held(job, chunk) ~= ARGV[3] then return remembered(job, chunk, ARGV[3]) or {'lost', 0, more(job.kind)} end
+drop(job, chunk)
+local errors, losses = tries_of(job, chunk)
+errors = errors + 1
+redis.call('HSET', job.key .. ':tries', chunk, errors .. ' ' .. losses)
+redis.call('HSET', job.key, 'last_error', ARGV[4])
+redis.call('HINCRBY', job.key, 'attempts_error', 1)
+emit('chunk.failed', job.id, at, {chunk = chunk, attempt = errors + losses, error = ARGV[4], fingerprint = ARGV[5]})
+local answer, items = 'retried', 0
+local again = at + tonumber(ARGV[6])
+if ARGV[7] == '1' or errors >= tonumber(ARGV[8]) then
+  answer, items = 'discarded', items_of(job, chunk)
+  discard(job, chunk, at, ARGV[5], ARGV[4])
+  if ARGV[7] == '1' and chunk ~= -1 then
     answer = 'aborted'
+    redis.call('HSET', job.key, 'stop', 'aborted', 'hard', 1, 'not_before', 0)
   end
+elseif chunk == -1 then
+  redis.call('HSET', job.key, 'not_before', again)
 else
-  redis.call('ZADD', key .. ':again', at + tonumber(ARGV[5]), chunk)
+  redis.call('ZADD', job.key .. ':again', again, chunk)
 end
-if redis.call('SISMEMBER', 'aigc:live', id) == 0 then return {answer, 0} end
-return {answer, next_ticket(key, at)}
+settle(job.id, at)
+return remember(job, chunk, ARGV[3], {answer, items, more(job.kind)})

@@ -1,7 +1,8 @@
--- KEYS: aigc:job:<id>
+-- KEYS: none
 -- ARGV: id, chunk, token, facts as JSON
-local key = KEYS[1]
-if held(key, tonumber(ARGV[2])) ~= ARGV[3] then return 0 end
-redis.call('HSET', key, 'progress', ARGV[4], 'waiting_for', '')
-emit('training.progress', ARGV[1], now(), ARGV[4])
+local job = read(ARGV[1])
+if not job or held(job, tonumber(ARGV[2])) ~= ARGV[3] then return 0 end
+redis.call('HSET', job.key, 'progress', ARGV[4], 'waiting_for', '')
+redis.call('XADD', 'aigc:events', 'MAXLEN', '~', '10000', '*', 'type', 'training.progress', 'job', job.id, 'at',
+  string.format('%.3f', now()), 'facts', ARGV[4])
 return 1

@@ -3,13 +3,13 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
 import pytest
-from builders import a_generation_spec, a_job
+from builders import a_generation_spec
 from PIL import Image
 
 from aigc_core.clock import SystemClock
@@ -20,8 +20,9 @@ from aigc_core.generation.latents import latents_from_seeds
 from aigc_core.generation.predictor import FakePredictor
 from aigc_core.generation.run_chunk import ChunkRunner
 from aigc_core.jobs.execute import Heartbeat
+from aigc_core.jobs.memory_ledger import MemoryLedger
 from aigc_core.jobs.plan import chunk_count
-from aigc_core.jobs.records import Lease
+from aigc_core.jobs.records import By, Lease
 from aigc_core.jobs.specs import GenerationSpec, ImageFormat
 from aigc_core.jobs.states import JobKind
 from aigc_core.storage import layout
@@ -96,14 +97,43 @@ def test_a_tar_shard_opens_with_tarfile_as_pairs_of_picture_and_facts(threads: T
     assert picture.size == (8, 8)
 
 
+def finished(spec: GenerationSpec, threads: ThreadPoolExecutor, *, commit: Callable[[int], bool]) -> MemoryObjectStore:
+    """A job of which the chunks that `commit` names were committed; it is cancelled unless that was all, and finalised."""
+    store, ledger = MemoryObjectStore(), MemoryLedger(SystemClock())
+    runner = ChunkRunner(predictor=FakePredictor(), store=store, clock=SystemClock(), threads=threads)
+    ledger.submit("job", spec, idempotency_key="job")
+    for _ in range(chunk_count(spec.count, spec.chunk_items)):
+        lease = ledger.claim(JobKind.GENERATION, worker="w", lease_seconds=60)
+        assert lease is not None
+        report = runner.run(lease, cast("Heartbeat", Steady()))
+        if commit(lease.chunk):
+            ledger.complete(lease, report)
+        else:
+            ledger.snooze(lease, delay_seconds=1_000, waiting_for="a test")
+    if not all(map(commit, range(chunk_count(spec.count, spec.chunk_items)))):
+        ledger.cancel("job", By(who="tester"))
+    finalise(ledger.job("job"), ledger=ledger, store=store, clock=SystemClock())
+    return store
+
+
 def test_the_contact_sheet_of_packed_pictures_is_that_of_single_ones(threads: ThreadPoolExecutor) -> None:
     sheets = []
     for packing in ("objects", "tar"):
-        spec = a_generation_spec(count=70, packing=packing)
-        store = run_all(spec, threads)
-        finalise(a_job(spec, completed=70), store=store, clock=SystemClock())
+        store = finished(a_generation_spec(count=70, packing=packing), threads, commit=lambda _: True)
         sheets.append(store.get(layout.contact_sheet_key("job")))
     assert sheets[0] == sheets[1]
+
+
+def test_papers_tell_of_committed_chunks_only_and_add_up(threads: ThreadPoolExecutor) -> None:
+    # given a worker that died between storing its result lines and its commit, in a job that is cancelled then
+    store = finished(a_generation_spec(count=256), threads, commit=lambda chunk: chunk == 0)
+    # then its pictures are not among the results, but among what was not made
+    lines = store.get(layout.results_key("job")).decode().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == list(range(128))
+    (error,) = map(json.loads, store.get(layout.errors_key("job")).decode().splitlines())
+    assert (error["first_index"], error["count"], error["code"]) == (128, 128, "cancelled")
+    counts = json.loads(store.get(layout.summary_key("job")))["counts"]
+    assert (counts["completed"], counts["failed"], counts["not_made"]) == (128, 0, 128)
 
 
 def test_a_cancelled_chunk_leaves_no_half_shard(threads: ThreadPoolExecutor) -> None:

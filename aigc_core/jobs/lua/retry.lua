@@ -1,0 +1,41 @@
+-- KEYS: none
+-- ARGV: id, fingerprint (empty: all), chunks per second (0: all at once), 1 dry run | 0, who, why
+-- Answer: nil no such job | {-1 cancelled or expired, 0, 0} | {chunks, items, 1 a ticket would find more | 0}
+local job, at = read(ARGV[1]), now()
+if not job then return nil end
+local rate, chunks, items = tonumber(ARGV[3]), 0, 0
+local stop = job.stop
+if stop == 'cancelled' or stop == 'expired' then return {-1, 0, 0} end
+local dead = redis.call('HGETALL', job.key .. ':dead')
+local chosen = {}
+for i = 1, #dead, 2 do
+  if ARGV[2] == '' or string.match(dead[i + 1], '^(%S+)') == ARGV[2] then
+    chosen[#chosen + 1] = tonumber(dead[i])
+    items = items + items_of(job, tonumber(dead[i]))
+  end
+end
+table.sort(chosen)
+if ARGV[4] == '1' or #chosen == 0 then return {#chosen, items, 0} end
+for i, chunk in ipairs(chosen) do
+  redis.call('HDEL', job.key .. ':dead', chunk)
+  redis.call('HDEL', job.key .. ':tries', chunk)
+  redis.call('ZADD', job.key .. ':again', rate > 0 and at + (i - 1) / rate or at, chunk)
+end
+redis.call('HINCRBY', job.key, 'discarded', 0 - #chosen)
+redis.call('HINCRBY', job.key, 'failed', 0 - items)
+redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', items)
+if redis.call('EXISTS', job.key .. ':dead') == 0 then redis.call('SREM', 'aigc:dead', job.id) end
+local state = job.state
+if FINAL[state] then
+  -- What an aborted job had not begun is open again too.
+  local open = job.total - redis.call('HINCRBY', job.key, 'completed', 0) - redis.call('HINCRBY', job.key, 'failed', 0) - items
+  redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', open)
+  redis.call('SADD', 'aigc:live', job.id)
+  redis.call('ZREM', 'aigc:final', job.id)
+  redis.call('HDEL', job.key, 'finished_at')
+end
+redis.call('HSET', job.key, 'state', 'running', 'stop', '', 'hard', 0, 'not_before', 0, 'last_error', '')
+audit('retry', job.id, at, ARGV[5], ARGV[6], state, #chosen .. ' chunks, ' .. items .. ' items')
+emit('job.retried', job.id, at, {chunks = #chosen, items = items})
+settle(job.id, at)
+return {#chosen, items, more(job.kind)}
