@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,21 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_exported() -> None:
     assert len(expressions) >= 10
     used = set(re.findall(r"\baigc_[a-z0-9_]+", texts))
     assert used - exported == set()
+
+
+def test_a_training_that_waits_behind_another_is_not_judged_as_a_stalled_queue() -> None:
+    (group,) = yaml.safe_load((ROOT / "infra/prometheus/alerts.yml").read_text())["groups"]
+    expressions = {rule["alert"]: rule["expr"] for rule in group["rules"]}
+    assert 'queue!="training"' in expressions["AigcQueueStalled"]
+    assert 'queue="training"' in expressions["AigcTrainingStalled"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Prometheus, is not installed")
+@pytest.mark.parametrize(
+    "command",
+    [["check", "config", "prometheus.yml"], ["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]],
+    ids=" ".join,
+)
+def test_prometheus_takes_the_rules_and_pages_when_it_should(command: list[str]) -> None:
+    done = subprocess.run(["promtool", *command], cwd=ROOT / "infra/prometheus", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
