@@ -201,11 +201,11 @@ class S3ObjectStore:
         except (exceptions.BaseError, OSError) as error:
             status = _status(error)
             code_class = f"{status // 100}xx" if status else "5xx"
-            raise self._translated(error, operation, key, status) from error
+            raise self._translated(error, operation=operation, key=key, status=status) from error
         finally:
             self._on_request(operation, code_class, time.perf_counter() - started, size_bytes)
 
-    def _translated(self, error: Exception, operation: str, key: str, status: int) -> AigcError:
+    def _translated(self, error: Exception, *, operation: str, key: str, status: int) -> AigcError:
         """Our error for one of obstore's, whose texts are pages long; `status` 0: no answer came."""
         text = str(error)
         if "NoSuchBucket" in text or (status == 404 and operation in ("put", "list")):
