@@ -28,6 +28,7 @@ check: $(STAMP)
 	$(BIN)/pytest -q -m "not slow"
 
 test: $(STAMP)
+	@infra/dev/test-tools.sh
 	$(BIN)/pytest -q
 
 quickstart: $(STAMP)
