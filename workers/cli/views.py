@@ -105,7 +105,10 @@ def models(action: str | None, as_json: bool) -> None:
     if action == "init":
         made.create_bucket()
         write_config(made.settings.model_base_path, server_base_path=made.settings.serving_base_path)
-        click.echo(f"bucket {made.settings.s3_bucket} and repository {made.settings.model_base_path} are there")
+        if as_json:
+            emit_json({"bucket": made.settings.s3_bucket, "repository": str(made.settings.model_base_path)})
+        else:
+            click.echo(f"bucket {made.settings.s3_bucket} and repository {made.settings.model_base_path} are there")
         return
     cards = list_models(made.store)
     if as_json:
