@@ -3,6 +3,7 @@
     AigcError
     ├── InvalidSpec      the order itself is wrong: refuse it, never retry        (exit code 2, HTTP 422)
     │   ├── NotFound     it names something that does not exist: a model, a data set, a job, an object
+    │   ├── AlreadyOrdered an idempotency key that was used for another order: give each its own
     │   └── QuotaExceeded  the team or the queue has no room for all of it now: order less, or later
     ├── Transient        may work next time: retry with back-off, spends an attempt
     ├── Unavailable      a server that the work needs is away: wait, spends no attempt
@@ -24,6 +25,10 @@ class InvalidSpec(AigcError):
 
 class NotFound(InvalidSpec):
     """A model, version, data set, job or object that was named does not exist."""
+
+
+class AlreadyOrdered(InvalidSpec):
+    """An idempotency key that names another order than the one it comes with; nothing was taken."""
 
 
 class QuotaExceeded(InvalidSpec):

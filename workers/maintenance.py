@@ -1,12 +1,16 @@
 """Repairs and schedules: plain functions behind the tasks that beat sends. Any number of them may run at once."""
 
-from aigc_core.errors import AigcError
+from aigc_core.errors import AigcError, AlreadyOrdered
 from aigc_core.jobs.records import Repair
 from workers import metrics
+from workers.bootstrap import Runtime
 from workers.celery_app import app
 from workers.lifecycle import log, runtime
 from workers.producer import Producer
 from workers.queues import REAP, RETRAIN, top_up_tickets
+
+#: The last slot for which this process knows of a retraining: it need not ask again every minute.
+_ordered: set[int] = set()
 
 
 @app.task(name=REAP)
@@ -17,13 +21,19 @@ def reap() -> None:
 
 @app.task(name=RETRAIN)
 def retrain(slot_seconds: float) -> None:
-    """Train the configured model on the newest state of its data set, once per slot of the schedule.
+    """Order the retraining of this slot of the schedule, if nobody has."""
+    slot = int(runtime().clock.now() // slot_seconds)
+    if slot not in _ordered and retrain_once(runtime(), slot):
+        _ordered.clear()
+        _ordered.add(slot)
 
-    The slot is the order's idempotency key: two beats or a clock jump give one run, and a tick that failed can be repeated.
+
+def retrain_once(made: Runtime, slot: int) -> bool:
+    """Train the configured model on the newest state of its data set; whether there is a run for this slot now.
+
+    The slot is the order's idempotency key: two beats or a clock jump give one run, and a tick that failed is repeated.
     """
-    made = runtime()
     settings = made.settings
-    slot = str(int(made.clock.now() // slot_seconds))
     try:
         job_id = Producer(made).train(
             dataset=settings.retrain_dataset,
@@ -31,9 +41,13 @@ def retrain(slot_seconds: float) -> None:
             preset=settings.retrain_preset,
             idempotency_key=f"retrain-{settings.retrain_model}-{slot}",
         )
-        log.info("retrain", job=job_id, slot=slot)
+    except AlreadyOrdered:  # by another process, on an earlier state of the data set
+        return True
     except AigcError as error:
         log.error("retrain", error=str(error), slot=slot)
+        return False
+    log.info("retrain", job=job_id, slot=slot)
+    return True
 
 
 def reap_once() -> Repair:

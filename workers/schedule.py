@@ -12,6 +12,9 @@ from workers.celery_app import app
 from workers.lifecycle import runtime, serve_metrics
 from workers.queues import MAINTENANCE, REAP, RETRAIN, queued_messages
 
+#: Between two looks whether a model is due for retraining.
+RETRAIN_TICK_SECONDS = 60.0
+
 
 def beat_table() -> dict[str, dict[str, object]]:
     """What beat sends. A tick that nobody took within its interval is worth nothing: it expires."""
@@ -21,12 +24,13 @@ def beat_table() -> dict[str, dict[str, object]]:
         "reap": {"task": REAP, "schedule": interval, "options": {"queue": MAINTENANCE, "expires": max(interval, 1.0)}}
     }
     if settings.retrain_every_hours:
-        seconds = settings.retrain_every_hours * 3600
+        # A tick far more often than the slots: beat counts from its start, and one that is restarted every hour would never
+        # come to a tick once a day. The task orders once per slot.
         table["retrain"] = {
             "task": RETRAIN,
-            "schedule": seconds,
-            "args": [seconds],
-            "options": {"queue": MAINTENANCE, "expires": seconds},
+            "schedule": RETRAIN_TICK_SECONDS,
+            "args": [settings.retrain_every_hours * 3600],
+            "options": {"queue": MAINTENANCE, "expires": RETRAIN_TICK_SECONDS},
         }
     return table
 

@@ -58,7 +58,7 @@ class Ledger(Protocol):
     def submit(self, job_id: str, spec: Spec, *, idempotency_key: str) -> Submission:
         """Record a job. A known key of the same team and kind gives the first job.
 
-        `QuotaExceeded` when it does not fit whole, `InvalidSpec` when the key was used for another order.
+        `QuotaExceeded` when it does not fit whole, `AlreadyOrdered` when the key was used for another order.
         """
         ...
 

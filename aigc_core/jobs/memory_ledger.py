@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aigc_core.errors import InvalidSpec, QuotaExceeded
+from aigc_core.errors import AlreadyOrdered, InvalidSpec, QuotaExceeded
 from aigc_core.jobs.ledger import ERRORS_MAX, EXPIRY_SECONDS, PASS_MAX, TICKETS_MAX
 from aigc_core.jobs.memory_book import HeldLease, JobRecord, MemoryBook, locked
 from aigc_core.jobs.order import PRIORITY_MAX, PRIORITY_MIN, check_name, check_range
@@ -41,7 +41,7 @@ class MemoryLedger(MemoryBook):
         if known is not None:
             record = self._jobs.get(known)
             if record is not None and identity_of(record.spec) != identity_of(spec):
-                raise InvalidSpec(f"idempotency key {idempotency_key!r} was used for another order, {known}")
+                raise AlreadyOrdered(f"idempotency key {idempotency_key!r} was used for another order, {known}")
             if known == job_id and record is not None:
                 return Submission(job_id=known, is_new=True, tickets=record.claimable(at))
             return Submission(job_id=known, is_new=False, tickets=0)

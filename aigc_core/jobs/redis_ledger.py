@@ -14,7 +14,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from aigc_core.errors import InvalidSpec, QuotaExceeded
+from aigc_core.errors import AlreadyOrdered, InvalidSpec, QuotaExceeded
 from aigc_core.jobs.ledger import ERRORS_MAX, EXPIRY_SECONDS, LOSSES_MAX, PASS_MAX, TICKETS_MAX, WINDOW
 from aigc_core.jobs.order import AGEING_SECONDS, PRIORITY_MAX, PRIORITY_MIN, check_name, check_range
 from aigc_core.jobs.plan import chunk_count
@@ -91,7 +91,7 @@ class RedisLedger(RedisReads):
         if answer[0] == "full":
             raise QuotaExceeded(f"{answer[1]}; nothing was accepted: order less, or later, or ask operations for more room")
         if answer[0] == "conflict":
-            raise InvalidSpec(
+            raise AlreadyOrdered(
                 f"idempotency key {idempotency_key!r} was used for another order, {answer[1]}; give each order its own"
             )
         new = answer[0] == "accepted"

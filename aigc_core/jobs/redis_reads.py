@@ -192,7 +192,7 @@ def _job(fields: dict[str, str], leased: int) -> Job:
         id=fields["id"],
         kind=JobKind(fields["kind"]),
         team=fields["team"],
-        lane=fields["lane"],
+        lane=fields.get("lane", "normal"),
         priority=number("priority"),
         state=JobState(fields["state"]),
         spec_json=fields["spec"],

@@ -35,7 +35,7 @@ def submit(
 
     The same `idempotency_key` gives the same job, however often it is submitted by a team. A broker that is away after that
     costs nothing but time: the reaper publishes the tickets. `Unavailable` when S3 or the ledger cannot be reached;
-    `QuotaExceeded` and `InvalidSpec` when the ledger refuses the order. Nothing of it is left behind then.
+    `QuotaExceeded` and `AlreadyOrdered` when the ledger refuses the order. Nothing of it is left behind then.
     """
     kind = JobKind.GENERATION if isinstance(spec, GenerationSpec) else JobKind.TRAINING
     job_id = new_job_id(kind, clock)

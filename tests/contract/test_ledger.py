@@ -7,7 +7,7 @@ from builders import a_generation_spec, a_training_spec
 from ledgers import BY, TimedLedger, in_memory, in_redis
 from servers import redis_servers
 
-from aigc_core.errors import InvalidSpec, NotFound, QuotaExceeded
+from aigc_core.errors import AlreadyOrdered, InvalidSpec, NotFound, QuotaExceeded
 from aigc_core.jobs.ledger import ERRORS_MAX, EXPIRY_SECONDS, LOSSES_MAX
 from aigc_core.jobs.records import FINALISE, ChunkReport, TeamLimits
 from aigc_core.jobs.states import JobKind, JobState, LeaseState
@@ -231,7 +231,7 @@ def test_an_idempotency_key_belongs_to_a_team_and_a_kind(timed: TimedLedger) -> 
 
 def test_a_known_key_with_another_order_is_refused(timed: TimedLedger) -> None:
     timed.ledger.submit("one", a_generation_spec(), idempotency_key="k")
-    with pytest.raises(InvalidSpec, match="another order"):
+    with pytest.raises(AlreadyOrdered, match="another order"):
         timed.ledger.submit("two", a_generation_spec(count=7), idempotency_key="k")
 
 
