@@ -1,6 +1,5 @@
 """What the ledger in memory keeps, how it is read, and what its moves share; the moves are in `memory_ledger`."""
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,6 +81,11 @@ class JobRecord:
         due = sum(when <= at for when in self.again.values())
         return max(0, min(due + job.chunk_count - self.cursor, self.window - len(self.leases)))
 
+    def skip_done(self) -> None:
+        """The cursor never rests on a chunk that is done (of a job that was recovered)."""
+        while self.cursor in self.done:
+            self.cursor += 1
+
     def set(self, **fields: Any) -> None:
         self.job = replace(self.job, **fields)
 
@@ -132,7 +136,7 @@ class MemoryBook:
         self._missed: set[str] = set()  # jobs whose missed deadline was told
         self._slots: set[tuple[str, str]] = set()
         self._events: list[Event] = []
-        self._event_ids = itertools.count(1)
+        self._event_count = 0
         self._audit: list[AuditEntry] = []
 
     @locked
@@ -245,9 +249,8 @@ class MemoryBook:
             del record.again[due[0][2]]
             return due[0][2]
         chunk = record.cursor
-        while chunk in record.done:
-            chunk += 1
-        record.cursor = chunk + 1
+        record.cursor += 1
+        record.skip_done()
         return chunk
 
     def _charge(self, record: JobRecord, chunk: int) -> None:
@@ -314,7 +317,8 @@ class MemoryBook:
         return self._more(record.job.kind)
 
     def _emit(self, event_type: str, job_id: str, **facts: Any) -> None:
-        event = Event(id=str(next(self._event_ids)), type=event_type, job_id=job_id, at=self._clock.now(), facts=facts)
+        self._event_count += 1
+        event = Event(id=str(self._event_count), type=event_type, job_id=job_id, at=self._clock.now(), facts=facts)
         self._events.append(event)
         del self._events[:-EVENTS_MAX]
 

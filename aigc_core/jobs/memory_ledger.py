@@ -74,7 +74,8 @@ class MemoryLedger(MemoryBook):
         if worker in self._draining:
             return None
         for waiting in self._jobs.values():
-            self._settle(waiting)
+            if waiting.job.kind is kind:
+                self._settle(waiting)
         record = self._next_job(kind, at)
         if record is None:
             return None
@@ -112,9 +113,6 @@ class MemoryLedger(MemoryBook):
             return self._lost(lease)
         self._drop(record, lease.chunk)
         record.set(waiting_for="")
-        if lease.chunk == FINALISE and not record.ends:
-            self._settle(record)
-            return self._ended(record, lease, "lost")
         if lease.chunk == FINALISE:
             assert report.final_state is not None, "a finalising says how the job ended"
             self._finish(record, report.final_state)
@@ -216,6 +214,7 @@ class MemoryLedger(MemoryBook):
         if record is None or record.done or record.cursor:
             return False
         record.done = {chunk for run in done for chunk in run}
+        record.skip_done()
         record.count(completed=completed, payload_bytes=payload_bytes)
         self._emit("job.recovered", job_id, chunks=len(record.done), completed=completed)
         self._settle(record)
@@ -278,9 +277,13 @@ class MemoryLedger(MemoryBook):
             del record.dead[chunk]
             record.tries.pop(chunk, None)
             record.again[chunk] = at + (place / chunks_per_second if chunks_per_second else 0)
+        if FINALISE in record.leases:
+            self._drop(record, FINALISE)
+        record.tries.pop(FINALISE, None)
         record.count(failed=-items)
         self._note("retry", job_id, by, record.job.state, f"{len(chosen)} chunks, {items} items")
-        record.set(state=JobState.RUNNING, stop="", last_error="", finished_at=None)
+        expires_at = record.job.expires_at if record.job.expires_at > at else at + EXPIRY_SECONDS
+        record.set(state=JobState.RUNNING, stop="", last_error="", finished_at=None, expires_at=expires_at)
         record.hard, record.not_before = False, 0.0
         self._emit("job.retried", job_id, chunks=len(chosen), items=items)
         self._settle(record)

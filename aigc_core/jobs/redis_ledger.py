@@ -172,7 +172,8 @@ class RedisLedger(RedisReads):
     def retry(
         self, job_id: str, by: By, *, fingerprint: str = "", chunks_per_second: float = 0, dry_run: bool = False
     ) -> Retried:
-        answer = self._steered("retry", job_id, fingerprint, chunks_per_second, int(dry_run), by.who, by.why)
+        how = (fingerprint, chunks_per_second, int(dry_run), by.who, by.why, EXPIRY_SECONDS)
+        answer = self._steered("retry", job_id, *how)
         chunks, items, more = map(int, answer)
         if chunks < 0:
             raise InvalidSpec(

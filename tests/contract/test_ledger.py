@@ -352,6 +352,17 @@ def test_a_cap_on_a_teams_chunks_leaves_the_rest_to_others(timed: TimedLedger) -
     assert {timed.claimed().job_id for _ in range(2)} == {"one", "two"}
 
 
+def test_a_cap_on_a_teams_chunks_holds_over_both_lanes(timed: TimedLedger) -> None:
+    timed.ledger.set_team("a", TeamLimits(running_max=1), BY)
+    submit(timed, "one", team="a", count=100)
+    submit(timed, "two", team="a", count=100, lane="background")
+    lease = timed.claimed()
+    assert timed.claim() is None
+    timed.made(lease, 100)
+    timed.finalised(timed.claimed(), JobState.COMPLETED)
+    assert timed.claimed().job_id == "two"
+
+
 def test_the_background_lane_gives_way_at_its_next_chunk(timed: TimedLedger) -> None:
     submit(timed, "background", lane="background")
     assert timed.claimed().job_id == "background"
@@ -421,6 +432,15 @@ def test_pause_hands_out_nothing_and_lets_work_finish_until_resume(timed: TimedL
     assert timed.claimed().chunk == 1
 
 
+def test_a_paused_job_with_a_start_is_available_from_then_on(timed: TimedLedger) -> None:
+    submit(timed, start_at=timed.now() + 100)
+    timed.ledger.pause("job", BY)
+    timed.pass_time(100)
+    timed.ledger.reap()
+    assert timed.ledger.job("job").state is JobState.AVAILABLE
+    assert timed.claim() is None
+
+
 def test_a_paused_job_can_be_cancelled(timed: TimedLedger) -> None:
     submit(timed)
     timed.ledger.pause("job", BY)
@@ -467,6 +487,13 @@ def discarded(timed: TimedLedger, *fingerprints: str) -> None:
     timed.finalised(timed.claimed(), JobState.FAILED)
 
 
+def discarded_once(timed: TimedLedger) -> None:
+    """A job whose only chunk, of 100 pictures, was given up; not finalised."""
+    submit(timed, count=100)
+    for _ in range(ERRORS_MAX):
+        timed.ledger.fail(timed.claimed(), "e", fingerprint="f", delay_seconds=0, fatal=False)
+
+
 def test_dead_letters_are_listed_with_their_fingerprint_and_reason(timed: TimedLedger) -> None:
     discarded(timed, "aa", "bb")
     letters = [(letter.job_id, letter.chunk, letter.fingerprint, letter.reason) for letter in timed.ledger.dead_letters()]
@@ -501,14 +528,41 @@ def test_a_retry_can_be_spread_over_time(timed: TimedLedger) -> None:
 
 
 def test_papers_that_were_overtaken_by_a_retry_do_not_end_the_job(timed: TimedLedger) -> None:
-    submit(timed, count=100)
-    for _ in range(ERRORS_MAX):
-        timed.ledger.fail(timed.claimed(), "e", fingerprint="f", delay_seconds=0, fatal=False)
+    discarded_once(timed)
     papers = timed.claimed()
     timed.ledger.retry("job", BY)
     assert not timed.finalised(papers, JobState.FAILED)
     assert timed.made(timed.claimed(), 100)
     assert timed.finalised(timed.claimed(), JobState.COMPLETED)
+
+
+def test_papers_from_before_a_retry_never_end_the_job(timed: TimedLedger) -> None:
+    discarded_once(timed)
+    papers = timed.claimed()
+    timed.ledger.retry("job", BY)
+    assert timed.ledger.renew(papers, lease_seconds=60) is LeaseState.LOST
+    assert timed.made(timed.claimed(), 100)
+    assert not timed.finalised(papers, JobState.FAILED)
+    assert timed.finalised(timed.claimed(), JobState.COMPLETED)
+
+
+def test_a_retry_forgets_how_often_the_finalising_failed(timed: TimedLedger) -> None:
+    discarded_once(timed)
+    for _ in range(ERRORS_MAX):
+        timed.ledger.fail(timed.claimed(), "S3", fingerprint="f", delay_seconds=0, fatal=False)
+    timed.ledger.retry("job", BY)
+    timed.made(timed.claimed(), 100)
+    assert timed.ledger.fail(timed.claimed(), "S3", fingerprint="f", delay_seconds=0, fatal=False).result == "retried"
+
+
+def test_a_retried_job_expires_all_the_same(timed: TimedLedger) -> None:
+    discarded_once(timed)
+    timed.finalised(timed.claimed(), JobState.FAILED)
+    timed.pass_time(EXPIRY_SECONDS + 1)
+    timed.ledger.retry("job", BY)
+    assert timed.ledger.reap().jobs_expired == 0
+    timed.pass_time(EXPIRY_SECONDS + 1)
+    assert timed.ledger.reap().jobs_expired == 1
 
 
 def test_an_aborted_job_that_is_retried_makes_all_the_rest(timed: TimedLedger) -> None:
@@ -557,6 +611,13 @@ def test_a_recovered_job_makes_only_what_is_missing(timed: TimedLedger) -> None:
     assert [timed.claimed().chunk for _ in range(3)] == [2, 3, 5]
     assert timed.claim() is None
     assert timed.ledger.job("job").counts.completed == 384
+
+
+def test_a_recovered_job_whose_last_chunk_was_made_hands_out_none_beyond_it(timed: TimedLedger) -> None:
+    submit(timed, count=128 * 4)
+    timed.ledger.restore("job", done=[range(1), range(3, 4)], completed=256, payload_bytes=9)
+    assert [timed.claimed().chunk for _ in range(2)] == [1, 2]
+    assert timed.claim() is None
 
 
 def test_a_recovered_job_of_which_all_was_made_is_finalised(timed: TimedLedger) -> None:

@@ -32,10 +32,11 @@ local function next_chunk(job)
     redis.call('ZREM', job.key .. ':again', due)
     return tonumber(due)
   end
-  local chunk = job.cursor
-  while redis.call('GETBIT', job.key .. ':done', chunk) == 1 do chunk = chunk + 1 end -- of a job that was recovered
-  redis.call('HSET', job.key, 'cursor', chunk + 1)
-  return chunk
+  -- The cursor never rests on a chunk that is done (of a job that was recovered): what is beyond it can be claimed.
+  local next_one = job.cursor + 1
+  while redis.call('GETBIT', job.key .. ':done', next_one) == 1 do next_one = next_one + 1 end
+  redis.call('HSET', job.key, 'cursor', next_one)
+  return job.cursor
 end
 
 local seen = redis.call('HGET', 'aigc:claims', ARGV[4])
@@ -69,11 +70,13 @@ redis.call('HSET', 'aigc:claims', ARGV[4], job.id .. ' ' .. chunk)
 -- Charge the team: its virtual time moves by the pictures of the chunk over its weight.
 local line, team = ready_key(kind, job.lane), 'aigc:team:' .. job.team
 local pass = tonumber(redis.call('ZSCORE', line, job.team))
-local weight = tonumber(redis.call('HGET', team, 'weight') or '1')
+local v = redis.call('HMGET', team, 'weight', 'running_max')
+local weight = tonumber(v[1] or '1')
 redis.call('SET', 'aigc:clock:' .. kind .. ':' .. job.lane, string.format('%.6f', pass))
 pass = string.format('%.6f', pass + items_of(job, chunk) / weight)
 redis.call('ZADD', line, pass, job.team)
 redis.call('HSET', team, 'pass:' .. kind .. ':' .. job.lane, pass)
 redis.call('HINCRBY', team, 'running:' .. kind, 1)
+if tonumber(v[2] or '0') > 0 then enlist_all(kind, job.team) end
 settle(job.id, at)
 return answer(job, chunk, token, errors + losses + 1, waited)

@@ -6,10 +6,7 @@ if not job then return {0, 0} end
 if held(job, chunk) ~= ARGV[3] then return remembered(job, chunk, ARGV[3]) or {0, more(job.kind)} end
 drop(job, chunk)
 redis.call('HSET', job.key, 'waiting_for', '')
-if chunk == -1 and not ends(job) then -- given-up chunks were asked for again meanwhile: these papers are not the last
-  settle(job.id, at)
-  return remember(job, chunk, ARGV[3], {0, more(job.kind)})
-elseif chunk == -1 then
+if chunk == -1 then
   finish(job, ARGV[7], at)
 else
   redis.call('SETBIT', job.key .. ':done', chunk, 1)

@@ -71,8 +71,8 @@ local function claimable(job, at)
     if job.not_before > at then return 0, job.not_before end
     return 1
   end
-  if job.paused or leased >= job.window then return 0 end
   if job.not_before > at then return 0, job.not_before end
+  if job.paused or leased >= job.window then return 0 end
   local count = redis.call('ZCOUNT', job.key .. ':again', '-inf', at) + job.chunk_count - job.cursor
   if count > 0 then return math.min(count, job.window - leased) end
   local first = redis.call('ZRANGE', job.key .. ':again', 0, 0, 'WITHSCORES')
@@ -97,6 +97,11 @@ local function enlist(kind, lane, team)
     local clock = tonumber(redis.call('GET', 'aigc:clock:' .. kind .. ':' .. lane) or '0')
     redis.call('ZADD', line, math.max(tonumber(v[3] or '0'), clock), team)
   end
+end
+
+-- A cap holds over both lanes: what one of them takes or gives back, the other has to know.
+local function enlist_all(kind, team)
+  for _, lane in ipairs({'normal', 'background'}) do enlist(kind, lane, team) end
 end
 
 local function finish(job, state, at)
@@ -169,6 +174,7 @@ local function drop(job, chunk)
   redis.call('HDEL', job.key .. ':leases', chunk)
   redis.call('ZREM', 'aigc:leases', job.id .. ' ' .. chunk)
   redis.call('HINCRBY', 'aigc:team:' .. job.team, 'running:' .. job.kind, -1)
+  if tonumber(redis.call('HGET', 'aigc:team:' .. job.team, 'running_max') or '0') > 0 then enlist_all(job.kind, job.team) end
 end
 
 -- The answer to a move that has ended a lease, kept for a while: a client may send a move twice.

@@ -1,5 +1,5 @@
 -- KEYS: none
--- ARGV: id, fingerprint (empty: all), chunks per second (0: all at once), 1 dry run | 0, who, why
+-- ARGV: id, fingerprint (empty: all), chunks per second (0: all at once), 1 dry run | 0, who, why, seconds to a new expiry
 -- Answer: nil no such job | {-1 cancelled or expired, 0, 0} | {chunks, items, 1 a ticket would find more | 0}
 local job, at = read(ARGV[1]), now()
 if not job then return nil end
@@ -25,6 +25,9 @@ redis.call('HINCRBY', job.key, 'discarded', 0 - #chosen)
 redis.call('HINCRBY', job.key, 'failed', 0 - items)
 redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', items)
 if redis.call('EXISTS', job.key .. ':dead') == 0 then redis.call('SREM', 'aigc:dead', job.id) end
+-- Papers that somebody puts together now would tell of the job as it was: that lease is lost, whenever the job ends again.
+if held(job, -1) then drop(job, -1) end
+redis.call('HDEL', job.key .. ':tries', -1)
 local state = job.state
 if FINAL[state] then
   -- What an aborted job had not begun is open again too.
@@ -35,6 +38,14 @@ if FINAL[state] then
   redis.call('HDEL', job.key, 'finished_at')
 end
 redis.call('HSET', job.key, 'state', 'running', 'stop', '', 'hard', 0, 'not_before', 0, 'last_error', '')
+local v = redis.call('HMGET', job.key, 'expires_at', 'deadline_at')
+local expires, deadline = tonumber(v[1]), tonumber(v[2])
+if expires <= at then
+  expires = at + tonumber(ARGV[7])
+  redis.call('HSET', job.key, 'expires_at', string.format('%.6f', expires))
+end
+redis.call('ZADD', 'aigc:expiries', string.format('%.6f', expires), job.id)
+if deadline > at then redis.call('ZADD', 'aigc:deadlines', deadline, job.id) end
 audit('retry', job.id, at, ARGV[5], ARGV[6], state, #chosen .. ' chunks, ' .. items .. ' items')
 emit('job.retried', job.id, at, {chunks = #chosen, items = items})
 settle(job.id, at)

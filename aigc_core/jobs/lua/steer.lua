@@ -21,7 +21,7 @@ for i = 5, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 if text(key) ~= before then audit(what, subject, at, ARGV[3], ARGV[4], before, text(key)) end
 if what == 'team' then
   for _, kind in ipairs({'generation', 'training'}) do
-    for _, lane in ipairs({'normal', 'background'}) do enlist(kind, lane, subject) end
+    enlist_all(kind, subject)
   end
 end
 return 1

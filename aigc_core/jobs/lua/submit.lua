@@ -9,7 +9,8 @@ local known = redis.call('GET', idempotency)
 if known then
   local identity = redis.call('HGET', J(known), 'identity')
   if identity and identity ~= ARGV[18] then return {'conflict', known} end
-  if known == id then return {'accepted', id, claimable(read(id), at)} end -- this very submit, sent twice
+  local mine = known == id and read(id)
+  if mine then return {'accepted', id, (claimable(mine, at))} end -- this very submit, sent twice
   return {'known', known}
 end
 local limits = redis.call('HMGET', 'aigc:team:' .. team, 'queued', 'queued_max')
