@@ -98,6 +98,10 @@ class Ledger(Protocol):
         """After a submit of a recovered job: count these runs of chunks as committed. False when work has begun already."""
         ...
 
+    def recover(self, job_id: str, spec: Spec, *, done: Sequence[range], completed: int, payload_bytes: int) -> Submission:
+        """`submit` under the id as its key, and `restore`, as one move: no claim comes between. Known ids stay as is."""
+        ...
+
     def cancel(self, job_id: str, by: By, *, hard: bool = True) -> bool:
         """End a job early and keep what was made: hard stops chunks in work at their next renewal, soft finishes them.
 
@@ -142,6 +146,14 @@ class Ledger(Protocol):
         """Whether the worker is to be given nothing."""
         ...
 
+    def unannounced(self, *, count_max: int) -> list[Job]:
+        """Jobs that ended and were not `announced` since, the longest ago first: nothing that must follow an end is lost."""
+        ...
+
+    def announced(self, job: Job) -> None:
+        """What follows from this end of the job has been done; an end that came meanwhile stays unannounced."""
+        ...
+
     def emit(self, event_type: str, job_id: str, facts: dict[str, Any]) -> None:
         """Append an event to the bounded stream."""
         ...
@@ -152,6 +164,10 @@ class Ledger(Protocol):
 
     def job(self, job_id: str) -> Job:
         """One job; `NotFound`."""
+        ...
+
+    def has_work(self, kind: JobKind) -> bool:
+        """Whether a claim of this kind would find something."""
         ...
 
     def jobs(self, *, count_max: int) -> list[Job]:

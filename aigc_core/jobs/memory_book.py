@@ -127,6 +127,7 @@ class MemoryBook:
         self._clock = clock
         self._window = window
         self._lock = threading.RLock()
+        self._unannounced: dict[str, float | None] = {}
         self._jobs: dict[str, JobRecord] = {}
         self._keys: dict[tuple[str, JobKind, str], str] = {}
         self._teams: dict[str, TeamRecord] = {}
@@ -152,6 +153,15 @@ class MemoryBook:
     @locked
     def jobs(self, *, count_max: int) -> list[Job]:
         return [self.job(job_id) for job_id in list(reversed(self._jobs))[:count_max]]
+
+    @locked
+    def unannounced(self, *, count_max: int) -> list[Job]:
+        ended = [self.job(job_id) for job_id in self._unannounced if job_id in self._jobs]
+        return sorted((j for j in ended if j.state.is_final), key=lambda j: j.finished_at or 0.0)[:count_max]
+
+    @locked
+    def has_work(self, kind: JobKind) -> bool:
+        return self._more(kind)
 
     @locked
     def done_chunks(self, job_id: str) -> set[int]:
@@ -277,6 +287,7 @@ class MemoryBook:
 
     def _finish(self, record: JobRecord, state: JobState) -> None:
         record.set(state=state, finished_at=self._clock.now())
+        self._unannounced[record.job.id] = record.job.finished_at
         c = record.job.counts
         self._emit(f"job.{state}", record.job.id, completed=c.completed, failed=c.failed, stop=record.job.stop)
 

@@ -221,6 +221,12 @@ class MemoryLedger(MemoryBook):
         return True
 
     @locked
+    def recover(self, job_id: str, spec: Spec, *, done: Sequence[range], completed: int, payload_bytes: int) -> Submission:
+        submission = self.submit(job_id, spec, idempotency_key=job_id)
+        self.restore(job_id, done=done, completed=completed, payload_bytes=payload_bytes)
+        return submission
+
+    @locked
     def cancel(self, job_id: str, by: By, *, hard: bool = True) -> bool:
         record = self._record(job_id)
         if record.job.state.is_final:
@@ -313,6 +319,11 @@ class MemoryLedger(MemoryBook):
 
     def is_draining(self, worker: str) -> bool:
         return worker in self._draining
+
+    @locked
+    def announced(self, job: Job) -> None:
+        if self._unannounced.get(job.id) == job.finished_at:
+            del self._unannounced[job.id]
 
     @locked
     def emit(self, event_type: str, job_id: str, facts: dict[str, Any]) -> None:

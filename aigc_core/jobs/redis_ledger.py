@@ -18,7 +18,7 @@ from aigc_core.errors import AlreadyOrdered, InvalidSpec, QuotaExceeded
 from aigc_core.jobs.ledger import ERRORS_MAX, EXPIRY_SECONDS, LOSSES_MAX, PASS_MAX, TICKETS_MAX, WINDOW
 from aigc_core.jobs.order import AGEING_SECONDS, PRIORITY_MAX, PRIORITY_MIN, check_name, check_range
 from aigc_core.jobs.plan import chunk_count
-from aigc_core.jobs.records import By, ChunkReport, Ended, Lease, Repair, Retried, Spec, Submission, TeamLimits
+from aigc_core.jobs.records import By, ChunkReport, Ended, Job, Lease, Repair, Retried, Spec, Submission, TeamLimits
 from aigc_core.jobs.redis_reads import SOCKET_SECONDS, RedisReads, translated, unknown
 from aigc_core.jobs.specs import GenerationSpec, identity_of
 from aigc_core.jobs.states import JobKind, LeaseState
@@ -34,7 +34,7 @@ RESENDS = 1
 
 MOVES = (
     "submit", "claim", "renew", "complete", "fail", "snooze", "progress", "reap", "prune", "restore",
-    "cancel", "pause", "prioritise", "retry", "steer",
+    "cancel", "pause", "prioritise", "retry", "steer", "announced",
 )  # fmt: skip
 
 
@@ -64,11 +64,13 @@ class RedisLedger(RedisReads):
 
     @translated
     def submit(self, job_id: str, spec: Spec, *, idempotency_key: str) -> Submission:
+        return _submission(self._move("submit", *self._order(job_id, spec, idempotency_key)), idempotency_key)
+
+    def _order(self, job_id: str, spec: Spec, idempotency_key: str) -> tuple[object, ...]:
         generation = isinstance(spec, GenerationSpec)
         chunk_items = spec.chunk_items if isinstance(spec, GenerationSpec) else 1
         total = spec.count if isinstance(spec, GenerationSpec) else 1
-        answer = self._move(
-            "submit",
+        return (
             job_id,
             JobKind.GENERATION if generation else JobKind.TRAINING,
             spec.team,
@@ -88,14 +90,6 @@ class RedisLedger(RedisReads):
             EXPIRY_SECONDS,
             identity_of(spec),
         )
-        if answer[0] == "full":
-            raise QuotaExceeded(f"{answer[1]}; nothing was accepted: order less, or later, or ask operations for more room")
-        if answer[0] == "conflict":
-            raise AlreadyOrdered(
-                f"idempotency key {idempotency_key!r} was used for another order, {answer[1]}; give each order its own"
-            )
-        new = answer[0] == "accepted"
-        return Submission(job_id=answer[1], is_new=new, tickets=int(answer[2]) if new else 0)
 
     @translated
     def claim(self, kind: JobKind, *, worker: str, lease_seconds: float) -> Lease | None:
@@ -153,8 +147,19 @@ class RedisLedger(RedisReads):
 
     @translated
     def restore(self, job_id: str, *, done: Sequence[range], completed: int, payload_bytes: int) -> bool:
-        runs = ",".join(f"{run.start}-{run.stop - 1}" for run in done if run)
-        return bool(self._move("restore", job_id, runs, completed, payload_bytes))
+        return bool(self._move("restore", job_id, _runs(done), completed, payload_bytes))
+
+    @translated
+    def recover(self, job_id: str, spec: Spec, *, done: Sequence[range], completed: int, payload_bytes: int) -> Submission:
+        with self._redis.pipeline(transaction=True) as both:  # scripts of one transaction: nobody's claim comes between
+            self._moves["submit"](args=cast("Any", list(self._order(job_id, spec, job_id))), client=both)
+            what = (job_id, _runs(done), completed, payload_bytes)
+            self._moves["restore"](args=cast("Any", list(what)), client=both)
+            return _submission(both.execute()[0], job_id)
+
+    @translated
+    def announced(self, job: Job) -> None:
+        self._move("announced", job.id, repr(job.finished_at))
 
     def cancel(self, job_id: str, by: By, *, hard: bool = True) -> bool:
         return bool(self._steered("cancel", job_id, int(hard), by.who, by.why))
@@ -218,3 +223,18 @@ class RedisLedger(RedisReads):
 
     def _move(self, name: str, *args: object) -> Any:
         return self._moves[name](keys=[], args=cast("Any", list(args)))
+
+
+def _submission(answer: list[Any], idempotency_key: str) -> Submission:
+    if answer[0] == "full":
+        raise QuotaExceeded(f"{answer[1]}; nothing was accepted: order less, or later, or ask operations for more room")
+    if answer[0] == "conflict":
+        raise AlreadyOrdered(
+            f"idempotency key {idempotency_key!r} was used for another order, {answer[1]}; give each order its own"
+        )
+    new = answer[0] == "accepted"
+    return Submission(job_id=answer[1], is_new=new, tickets=int(answer[2]) if new else 0)
+
+
+def _runs(done: Sequence[range]) -> str:
+    return ",".join(f"{run.start}-{run.stop - 1}" for run in done if run)

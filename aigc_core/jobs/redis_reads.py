@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import redis
 
 from aigc_core.errors import NotFound, Unavailable
+from aigc_core.jobs.order import LANES
 from aigc_core.jobs.records import AuditEntry, By, Counts, DeadLetter, Event, Job, Team, TeamLimits
 from aigc_core.jobs.states import JobKind, JobState
 
@@ -70,6 +71,19 @@ class RedisReads:
     @translated
     def jobs(self, *, count_max: int) -> list[Job]:
         return self._read(cast("list[str]", self._redis.zrevrange("aigc:jobs", 0, count_max - 1)))
+
+    @translated
+    def unannounced(self, *, count_max: int) -> list[Job]:
+        # Of one that runs again meanwhile, the next end is told; one that was forgotten has nothing to tell.
+        ended = cast("list[str]", self._redis.zrange("aigc:unannounced", 0, count_max - 1))
+        found = {job.id: job for job in self._read(ended)}
+        if gone := [job_id for job_id in ended if job_id not in found]:
+            self._redis.zrem("aigc:unannounced", *gone)
+        return [job for job in found.values() if job.state.is_final]
+
+    @translated
+    def has_work(self, kind: JobKind) -> bool:
+        return bool(self._redis.exists(*(f"aigc:ready:{kind}:{lane}" for lane in LANES)))
 
     @translated
     def live_job_counts(self) -> dict[tuple[str, str], int]:

@@ -647,3 +647,93 @@ def test_events_follow_each_other_from_a_position(timed: TimedLedger) -> None:
     events = timed.ledger.events(after="0", wait_seconds=0)
     assert [event.type for event in events] == ["job.submitted", "job.started", "chunk.completed", "job.completed"]
     assert list(timed.ledger.events(after=events[1].id, wait_seconds=0)) == list(events[2:])
+
+
+# After the end, and after the loss of Redis
+
+
+def test_an_end_is_unannounced_until_somebody_says_otherwise(timed: TimedLedger) -> None:
+    end(timed, "first", count=100)
+    timed.pass_time(1)
+    end(timed, "second", count=100)
+    submit(timed, "third", count=100)
+    ended = timed.ledger.unannounced(count_max=9)
+    assert [job.id for job in ended] == ["first", "second"]
+    assert [job.id for job in timed.ledger.unannounced(count_max=1)] == ["first"]
+    timed.ledger.announced(ended[0])
+    assert [job.id for job in timed.ledger.unannounced(count_max=9)] == ["second"]
+
+
+def test_a_job_that_ends_again_is_announced_again(timed: TimedLedger) -> None:
+    # given a job that has ended with a chunk given up
+    submit(timed, count=200)
+    timed.made(timed.claimed())
+    timed.ledger.fail(timed.claimed(), "broken", fingerprint="f", delay_seconds=0, fatal=True)
+    timed.finalised(timed.claimed(), JobState.FAILED)
+    (first,) = timed.ledger.unannounced(count_max=9)
+    # when what failed is made again, it tells nothing until it has ended again
+    timed.pass_time(1)
+    timed.ledger.retry("job", BY)
+    assert timed.ledger.unannounced(count_max=9) == []
+    timed.made(timed.claimed(), 72)
+    timed.finalised(timed.claimed(), JobState.COMPLETED)
+    # then the word about the first end does not stand for the second
+    timed.ledger.announced(first)
+    (second,) = timed.ledger.unannounced(count_max=9)
+    assert (second.state, second.finished_at) != (first.state, first.finished_at)
+    timed.ledger.announced(second)
+    assert timed.ledger.unannounced(count_max=9) == []
+
+
+def test_a_forgotten_job_has_nothing_to_announce(timed: TimedLedger) -> None:
+    end(timed, count=100)
+    timed.pass_time(10)
+    assert timed.ledger.prune(keep_seconds=5) == ["job"]
+    assert timed.ledger.unannounced(count_max=9) == []
+
+
+def test_a_training_that_ends_is_unannounced_too(timed: TimedLedger) -> None:
+    timed.ledger.submit("job", a_training_spec(), idempotency_key="k")
+    timed.made(timed.claimed(JobKind.TRAINING), 1)
+    assert [job.id for job in timed.ledger.unannounced(count_max=9)] == ["job"]
+
+
+def test_a_recovered_job_hands_out_only_what_is_missing(timed: TimedLedger) -> None:
+    spec = a_generation_spec(count=600)
+    recovered = timed.ledger.recover("job", spec, done=[range(2), range(3, 4)], completed=384, payload_bytes=384)
+    assert (recovered.job_id, recovered.is_new) == ("job", True)
+    assert timed.ledger.done_chunks("job") == {0, 1, 3}
+    lease = timed.claimed()
+    assert lease.chunk == 2
+    assert timed.made(lease)
+    lease = timed.claimed()
+    assert lease.chunk == 4
+    assert timed.made(lease, 88)
+    assert timed.claimed().chunk == FINALISE
+    job = timed.ledger.job("job")
+    assert (job.counts.completed, job.counts.open) == (600, 0)
+
+
+def test_a_job_that_is_recovered_twice_stays_as_it_is(timed: TimedLedger) -> None:
+    spec = a_generation_spec(count=600)
+    timed.ledger.recover("job", spec, done=[range(2)], completed=256, payload_bytes=256)
+    lease = timed.claimed()
+    timed.made(lease)
+    before = timed.ledger.job("job")
+    timed.ledger.recover("job", spec, done=[range(2)], completed=256, payload_bytes=256)
+    assert timed.ledger.job("job") == before
+    assert timed.ledger.done_chunks("job") == {0, 1, 2}
+
+
+def test_a_job_that_was_made_whole_is_only_finalised_after_its_recovery(timed: TimedLedger) -> None:
+    timed.ledger.recover("job", a_generation_spec(count=200), done=[range(2)], completed=200, payload_bytes=1)
+    assert timed.claimed().chunk == FINALISE
+
+
+def test_the_ledger_says_whether_a_claim_would_find_work(timed: TimedLedger) -> None:
+    assert not timed.ledger.has_work(JobKind.GENERATION)
+    submit(timed, count=100)
+    assert timed.ledger.has_work(JobKind.GENERATION)
+    assert not timed.ledger.has_work(JobKind.TRAINING)
+    timed.claimed()
+    assert not timed.ledger.has_work(JobKind.GENERATION)

@@ -13,6 +13,7 @@
 -- aigc:live                 set     ids of jobs that are not final
 -- aigc:jobs                 zset    id → created_at, all jobs
 -- aigc:final                zset    id → finished_at, for retention
+-- aigc:unannounced          zset    id → finished_at of jobs of whose end nobody has been told
 -- aigc:dead                 set     ids of jobs with chunks given up
 -- aigc:leases               zset    "id chunk" → end of the lease, over all jobs
 -- aigc:claims               hash    request → "id chunk": live leases by the claim that made them
@@ -110,6 +111,7 @@ local function finish(job, state, at)
   redis.call('HSET', job.key, 'state', state, 'finished_at', at)
   redis.call('SREM', 'aigc:live', job.id)
   redis.call('ZADD', 'aigc:final', at, job.id)
+  redis.call('ZADD', 'aigc:unannounced', at, job.id)
   redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', 0 - open)
   redis.call('ZREM', 'aigc:later:' .. job.kind, job.id)
   redis.call('ZREM', 'aigc:expiries', job.id)
