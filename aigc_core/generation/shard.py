@@ -25,3 +25,8 @@ def _member(name: str, payload: bytes) -> bytes:
     header.size, header.mode = len(payload), 0o644
     padding = bytes(-len(payload) % tarfile.BLOCKSIZE)
     return header.tobuf(tarfile.USTAR_FORMAT) + payload + padding
+
+
+def end_of(offset: int, payload_bytes: int) -> int:
+    """The size of a shard whose last picture has these bytes at this offset."""
+    return offset + payload_bytes + -payload_bytes % tarfile.BLOCKSIZE + len(END)
