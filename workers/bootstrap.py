@@ -12,6 +12,7 @@ from aigc_core.generation.predictor import Predictor
 from aigc_core.jobs.execute import Executor
 from aigc_core.jobs.redis_ledger import RedisLedger, connect
 from aigc_core.storage.s3 import S3ObjectStore
+from aigc_core.webhooks.deliveries import Deliveries
 from workers import metrics
 from workers.settings import Settings, read_settings
 
@@ -63,6 +64,11 @@ class Runtime:
             deadline_seconds=self.settings.serving_deadline_seconds,
             on_request=metrics.observe_serving,
         )
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in the ledger's Redis."""
+        return Deliveries(connect(self.settings.redis_url.get_secret_value()))
 
     @cached_property
     def threads(self) -> ThreadPoolExecutor:

@@ -10,12 +10,12 @@ from celery.signals import setup_logging, worker_ready
 
 from aigc_core.errors import AigcError, Unavailable
 from aigc_core.jobs.execute import Heartbeat, Work
-from aigc_core.jobs.records import ChunkReport, Lease, Outcome
+from aigc_core.jobs.records import FINALISE, ChunkReport, Lease, Outcome
 from aigc_core.jobs.states import JobKind
 from workers import metrics
 from workers.bootstrap import Runtime
 from workers.logs import configure_logs
-from workers.queues import publish_tickets
+from workers.queues import WEBHOOKS, publish_tick, publish_tickets
 
 log = structlog.get_logger("aigc")
 
@@ -61,6 +61,9 @@ def work_on(kind: JobKind, work: Work, *, task: str) -> Outcome | None:
     if outcome.more:
         with suppress(Unavailable):  # the reaper publishes it then
             publish_tickets(kind, 1)
+    if outcome.chunk == FINALISE or (outcome.kind is JobKind.TRAINING and outcome.job_id):
+        with suppress(Unavailable):  # beat's next tick tells of the end then
+            publish_tick(WEBHOOKS)
     if outcome.result not in ("nothing", "draining"):
         write = log.info if outcome.result in ("ok", "cancelled") else log.warning
         write(

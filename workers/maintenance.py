@@ -7,7 +7,10 @@ from workers.bootstrap import Runtime
 from workers.celery_app import app
 from workers.lifecycle import log, runtime
 from workers.producer import Producer
-from workers.queues import REAP, RETRAIN, top_up_tickets
+from workers.queues import PRUNE, REAP, RETRAIN, top_up_tickets
+
+#: Steps of the retention per tick: 200 jobs each, so that a tick ends also where years of jobs are to be forgotten.
+PRUNE_PASSES_MAX = 100
 
 #: The last slot for which this process knows of a retraining: it need not ask again every minute.
 _ordered: set[int] = set()
@@ -48,6 +51,22 @@ def retrain_once(made: Runtime, slot: int) -> bool:
         return False
     log.info("retrain", job=job_id, slot=slot)
     return True
+
+
+@app.task(name=PRUNE)
+def prune() -> None:
+    """Forget jobs that ended longer ago than AIGC_KEEP_JOBS_DAYS, in steps of a few milliseconds each; S3 keeps them."""
+    made = runtime()
+    if not made.settings.keep_jobs_days:
+        return
+    forgotten = 0
+    for _ in range(PRUNE_PASSES_MAX):
+        found = len(made.ledger.prune(keep_seconds=made.settings.keep_jobs_days * 86_400))
+        forgotten += found
+        if not found:
+            break
+    if forgotten:
+        log.info("pruned", jobs=forgotten)
 
 
 def reap_once() -> Repair:

@@ -64,6 +64,8 @@ TRAINING_SECONDS = Histogram(
 )
 EXPORTS = Counter("aigc_export_total", "Exports.", ["model", "outcome"], registry=REGISTRY)
 
+WEBHOOKS = Counter("aigc_webhooks_total", "Attempts to deliver a webhook.", ["outcome"], registry=REGISTRY)
+
 #: The outcomes of the executor that are outcomes of a task: no claim, no task.
 OUTCOMES = frozenset({"ok", "failed", "retried", "cancelled", "lost", "snoozed"})
 

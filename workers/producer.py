@@ -51,6 +51,11 @@ class Producer:
 
     def _submit(self, spec: Spec, *, idempotency_key: str | None) -> str:
         made = self._runtime
+        if spec.webhook and not made.settings.webhook_secret.get_secret_value():
+            raise InvalidSpec(
+                f"webhook {spec.webhook}: there is no secret to sign it with; set AIGC_WEBHOOK_SECRET to whsec_ and the "
+                "base64 of at least 24 random bytes here and at the workers, or leave the webhook out"
+            )
         return submit(
             spec,
             ledger=made.ledger,

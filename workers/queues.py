@@ -14,6 +14,8 @@ WORK_GENERATION = "workers.generation.work"
 WORK_TRAINING = "workers.training.work"
 REAP = "workers.maintenance.reap"
 RETRAIN = "workers.maintenance.retrain"
+PRUNE = "workers.maintenance.prune"
+WEBHOOKS = "workers.webhooks.tick"
 
 _TASKS = {JobKind.GENERATION: (WORK_GENERATION, GENERATION), JobKind.TRAINING: (WORK_TRAINING, TRAINING)}
 
@@ -27,6 +29,14 @@ def publish_tickets(kind: JobKind, count: int) -> None:
                 app.send_task(task, queue=queue, producer=producer)
     except (OperationalError, OSError) as error:
         raise Unavailable(f"the broker did not take {count} tickets ({error})") from error
+
+
+def publish_tick(task: str) -> None:
+    """Ask for a pass of a maintenance task now; `Unavailable` when the broker does not answer (beat will ask for one)."""
+    try:
+        app.send_task(task, queue=MAINTENANCE)
+    except (OperationalError, OSError) as error:
+        raise Unavailable(f"the broker did not take {task} ({error})") from error
 
 
 def top_up_tickets(kind: JobKind, wanted: int) -> None:

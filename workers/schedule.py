@@ -10,7 +10,7 @@ from aigc_core.errors import Unavailable
 from workers import metrics
 from workers.celery_app import app
 from workers.lifecycle import runtime, serve_metrics
-from workers.queues import MAINTENANCE, REAP, RETRAIN, queued_messages
+from workers.queues import MAINTENANCE, PRUNE, REAP, RETRAIN, WEBHOOKS, queued_messages
 
 #: Between two looks whether a model is due for retraining.
 RETRAIN_TICK_SECONDS = 60.0
@@ -23,6 +23,9 @@ def beat_table() -> dict[str, dict[str, object]]:
     table: dict[str, dict[str, object]] = {
         "reap": {"task": REAP, "schedule": interval, "options": {"queue": MAINTENANCE, "expires": max(interval, 1.0)}}
     }
+    table["webhooks"] = {"task": WEBHOOKS, "schedule": interval, "options": table["reap"]["options"]}
+    if settings.keep_jobs_days:
+        table["prune"] = {"task": PRUNE, "schedule": 3600.0, "options": {"queue": MAINTENANCE, "expires": 3600.0}}
     if settings.retrain_every_hours:
         # A tick far more often than the slots: beat counts from its start, and one that is restarted every hour would never
         # come to a tick once a day. The task orders once per slot.

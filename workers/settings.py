@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from aigc_core.errors import InvalidSpec
+from aigc_core.webhooks.sign import key_of
 
 PREFIX = "AIGC_"
 
@@ -52,6 +53,15 @@ class Settings(BaseModel):
     metrics_port: int = Field(0, ge=0, le=65535)  # 0: a free one
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     code_revision: str = "unknown"
+    keep_jobs_days: float = Field(90.0, ge=0, le=36_500)  # how long the ledger remembers a job that has ended; 0: for ever
+    webhook_secret: SecretStr = SecretStr("")  # whsec_ and base64; without it an order that names a webhook is refused
+    webhook_allow_private: bool = (
+        False  # also to addresses of our own network: only where everybody who orders may reach them
+    )
+    stop_seconds: float = Field(10.0, ge=1, le=3600)  # a worker that is told to end hands back what is not done by then
+    stuck_seconds: float = Field(
+        120.0, ge=2, le=3600
+    )  # a worker that takes no ticket for so long although there is work ends
     retrain_every_hours: float = Field(0.0, ge=0, le=8760)  # 0: off
     retrain_dataset: str = ""
     retrain_model: str = ""
@@ -66,6 +76,16 @@ class Settings(BaseModel):
                 "expected redis://[[user]:password@]host[:port][/database], with the password's special characters "
                 "percent-encoded (# is %23, / %2F, ? %3F, @ %40)"
             )
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            try:
+                key_of(value.get_secret_value())
+            except InvalidSpec as error:
+                raise ValueError(str(error)) from None
         return value
 
     @field_validator("serving_targets")

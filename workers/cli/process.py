@@ -19,11 +19,13 @@ def worker(role: str) -> None:
     if role == "generation":
         import workers.generation
         import workers.maintenance
+        import workers.webhooks
 
         queues, concurrency = "generation,maintenance", settings.worker_concurrency + 1
     else:
         import workers.maintenance
-        import workers.training  # noqa: F401
+        import workers.training
+        import workers.webhooks  # noqa: F401
 
         # Two threads for one run at a time: the reaper must go on where no generation worker runs.
         queues, concurrency = "training,maintenance", 2

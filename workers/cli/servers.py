@@ -1,5 +1,6 @@
 """The servers and workers of the embedded stack: what each is started with and how it shows that it is healthy."""
 
+import base64
 import json
 import secrets
 import shutil
@@ -38,6 +39,7 @@ class Plan:
     s3_access_key: str
     s3_secret_key: str
     serving_port: int
+    webhook_secret: str = ""
 
     @classmethod
     def of(cls, home: Path, *, redis_port: int, s3_port: int, serving_port: int) -> "Plan":
@@ -54,6 +56,7 @@ class Plan:
             s3_access_key=kept.get("s3_access_key") or secrets.token_hex(10),
             s3_secret_key=kept.get("s3_secret_key") or secrets.token_hex(20),
             serving_port=_port("serving_port", serving_port, kept),
+            webhook_secret=kept.get("webhook_secret") or "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
         )
         path.touch(mode=0o600)
         path.write_text(json.dumps({name: getattr(plan, name) for name in cls.__slots__}, indent=1))
@@ -80,6 +83,8 @@ class Plan:
             "AIGC_S3_BUCKET": given("s3_bucket") or "aigc",
             "AIGC_SERVING_TARGETS": given("serving_targets") or f"127.0.0.1:{self.serving_port}",
             "AIGC_MODEL_BASE_PATH": given("model_base_path") or str(base / "models"),
+            "AIGC_WEBHOOK_SECRET": given("webhook_secret") or self.webhook_secret,
+            "AIGC_WEBHOOK_ALLOW_PRIVATE": given("webhook_allow_private") or "true",  # all of the stack is on the loopback
             "AIGC_CODE_REVISION": given("code_revision") or code_revision(),
             # Without these two, what `up` writes for a real model server or a real S3 would not be what that is set to.
             **{PREFIX + name.upper(): value for name in ("serving_base_path", "s3_region") if (value := given(name))},

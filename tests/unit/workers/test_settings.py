@@ -76,3 +76,10 @@ def test_secrets_are_hidden_when_settings_are_printed() -> None:
     settings = Settings.model_validate({"redis_url": "redis://:secret@redis", "s3_secret_key": "secret"})
     assert "secret@" not in repr(settings)
     assert "'secret'" not in repr(settings)
+
+
+def test_a_webhook_secret_is_checked_and_never_told() -> None:
+    assert settings_from({"AIGC_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}).webhook_secret
+    with pytest.raises(InvalidSpec, match=r"AIGC_WEBHOOK_SECRET: .*openssl rand") as caught:
+        settings_from({"AIGC_WEBHOOK_SECRET": "hunter2hunter2"})
+    assert "hunter2" not in str(caught.value)
