@@ -14,6 +14,7 @@ from aigc_core.jobs.records import FINALISE, ChunkReport, Lease, Outcome
 from aigc_core.jobs.states import JobKind
 from workers import metrics
 from workers.bootstrap import Runtime
+from workers.in_work import InWork, StoppableHeartbeat
 from workers.logs import configure_logs
 from workers.queues import WEBHOOKS, publish_tick, publish_tickets
 
@@ -24,6 +25,12 @@ log = structlog.get_logger("aigc")
 def runtime() -> Runtime:
     """The runtime of this process, built at its first use."""
     return Runtime.from_env()
+
+
+@cache
+def in_work() -> InWork:
+    """What this process works on."""
+    return InWork()
 
 
 @setup_logging.connect
@@ -85,7 +92,8 @@ def _logged(work: Work) -> Work:
     def run(lease: Lease, heartbeat: Heartbeat) -> ChunkReport:
         with structlog.contextvars.bound_contextvars(job=lease.job_id, chunk=lease.chunk, attempt=lease.attempt):
             try:
-                return work(lease, heartbeat)
+                with in_work().lease(lease):
+                    return work(lease, StoppableHeartbeat(heartbeat, in_work()))
             except AigcError:
                 raise
             except Exception:

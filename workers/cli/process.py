@@ -12,10 +12,13 @@ import click
 @click.argument("role", type=click.Choice(["generation", "training"]))
 def worker(role: str) -> None:
     """Run a Celery worker: `generation` (chunks and maintenance) or `training` (one run at a time)."""
+    from aigc_core.jobs.states import JobKind
     from workers.celery_app import app
     from workers.settings import read_settings
+    from workers.watchdog import watch
 
     settings = read_settings()
+    stop_seconds = settings.stop_seconds
     if role == "generation":
         import workers.generation
         import workers.maintenance
@@ -25,14 +28,16 @@ def worker(role: str) -> None:
     else:
         import workers.maintenance
         import workers.training
-        import workers.webhooks  # noqa: F401
+        import workers.webhooks
 
         # Two threads for one run at a time: the reaper must go on where no generation worker runs.
         queues, concurrency = "training,maintenance", 2
+        stop_seconds += workers.training.STOP_SECONDS  # its child leaves a checkpoint first
     # Threads: the work is done in other processes (model server, S3, the training child) or in code that gives the
     # interpreter's lock back; and gRPC channels do not survive a fork.
     quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat", f"--loglevel={settings.log_level}"]
     name = f"--hostname={role}-{os.getpid()}@%h"
+    watch(JobKind(role), queues.split(","), stop_seconds=stop_seconds)
     app.worker_main(["worker", f"--queues={queues}", "--pool=threads", f"--concurrency={concurrency}", name, *quiet])
 
 
