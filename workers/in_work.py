@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from aigc_core.clock import Clock
 from aigc_core.errors import AigcError, Cancelled
 from aigc_core.jobs.execute import Heartbeat
 from aigc_core.jobs.ledger import Ledger
@@ -13,8 +14,9 @@ from aigc_core.jobs.records import Lease
 class InWork:
     """The leases that this process works on; for all its threads."""
 
-    def __init__(self) -> None:
-        self._leases: dict[int, Lease] = {}  # by fencing token
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._leases: dict[int, tuple[Lease, float]] = {}  # by fencing token, with the time of their begin
         self._changed = threading.Condition()
         self._stopping = threading.Event()
 
@@ -23,11 +25,17 @@ class InWork:
         """How many there are."""
         return len(self._leases)
 
+    @property
+    def longest_seconds(self) -> float:
+        """How long the one that began first has been in work; 0 when there is none."""
+        begun = [at for _, at in list(self._leases.values())]
+        return self._clock.monotonic() - min(begun) if begun else 0.0
+
     @contextmanager
     def lease(self, lease: Lease) -> Iterator[None]:
         """The lease is worked on inside."""
         with self._changed:
-            self._leases[lease.token] = lease
+            self._leases[lease.token] = (lease, self._clock.monotonic())
         try:
             yield
         finally:
@@ -51,7 +59,7 @@ class InWork:
 
     def hand_back(self, ledger: Ledger) -> None:
         """Give every lease back, no attempt spent; who still works on one finds it lost."""
-        for lease in list(self._leases.values()):
+        for lease, _ in list(self._leases.values()):
             with suppress(AigcError):  # it runs out by itself then
                 ledger.snooze(lease, delay_seconds=0, waiting_for="")
 

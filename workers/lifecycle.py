@@ -30,7 +30,7 @@ def runtime() -> Runtime:
 @cache
 def in_work() -> InWork:
     """What this process works on."""
-    return InWork()
+    return InWork(runtime().clock)
 
 
 @setup_logging.connect

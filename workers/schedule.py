@@ -11,6 +11,7 @@ from workers import metrics
 from workers.celery_app import app
 from workers.lifecycle import runtime, serve_metrics
 from workers.queues import MAINTENANCE, PRUNE, REAP, RETRAIN, WEBHOOKS, queued_messages
+from workers.watchdog import watch_beat
 
 #: Between two looks whether a model is due for retraining.
 RETRAIN_TICK_SECONDS = 60.0
@@ -66,6 +67,7 @@ class QueueSampler(Collector):
 def _begin(**_: object) -> None:
     metrics.REGISTRY.register(QueueSampler())
     serve_metrics("beat")
+    watch_beat(runtime().settings.reap_interval_seconds)
 
 
 app.conf.beat_schedule = beat_table()

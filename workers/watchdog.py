@@ -14,9 +14,10 @@ that. So SIGTERM is not remapped, and the limit is the one here.
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from celery.signals import task_prerun, worker_ready, worker_shutting_down
+from celery.signals import after_task_publish, task_prerun, worker_ready, worker_shutting_down
 
 from aigc_core.clock import Clock
 from aigc_core.errors import Unavailable
@@ -34,6 +35,12 @@ EXIT_STUCK = 75
 
 #: How long the process may need, after its work was handed back, to end by itself, in seconds.
 END_SECONDS = 2.0
+
+#: A chunk, or the papers of the largest job, that takes longer hangs: every request in it has a deadline, in seconds.
+WORK_SECONDS_MAX = 3600.0
+
+#: A beat that has sent nothing for this long, or three ticks of the reaper, has stopped ticking, in seconds.
+BEAT_SECONDS_MAX = 90.0
 
 Exit = Callable[[int], Any]
 
@@ -77,7 +84,12 @@ class Watchdog:
         if reason:
             log.error("stuck", reason=reason, exit_code=EXIT_STUCK)
             self._in_work.hand_back(self._ledger)
-            self._leave(EXIT_STUCK)
+        elif self._kind is JobKind.GENERATION and self._in_work.longest_seconds > WORK_SECONDS_MAX:
+            # Not handed back: it counts as lost, and a chunk that hangs every worker is given up after a few.
+            log.error("stuck", reason=f"a chunk has been in work for {WORK_SECONDS_MAX:.0f} s", exit_code=EXIT_STUCK)
+        else:
+            return
+        self._leave(EXIT_STUCK)
 
     def _turned(self) -> None:
         self._turned_at = self._clock.monotonic()
@@ -104,6 +116,38 @@ class Watchdog:
         return ""
 
 
+class BeatWatchdog:
+    """Ends a beat that has stopped ticking; its scrape address is another thread's and would answer for ever."""
+
+    def __init__(self, interval_seconds: float, *, ping: Callable[[], None], clock: Clock, leave: Exit = os._exit) -> None:
+        """`ping` raises `Unavailable` while Redis is away."""
+        self._seconds_max = max(BEAT_SECONDS_MAX, 3 * interval_seconds)
+        self._ping, self._clock, self._leave = ping, clock, leave
+        self._sent_at = clock.monotonic()
+
+    def sent(self) -> None:
+        """A tick went out."""
+        self._sent_at = self._clock.monotonic()
+
+    def look(self) -> None:
+        """One look."""
+        try:
+            self._ping()
+        except Unavailable:
+            self.sent()  # no beat can send anything then
+        if self._clock.monotonic() - self._sent_at > self._seconds_max:
+            log.error("stuck", reason=f"nothing sent for {self._seconds_max:.0f} s", exit_code=EXIT_STUCK)
+            self._leave(EXIT_STUCK)
+
+
+def watch_beat(interval_seconds: float) -> None:
+    """Watch this process, which is beat and sends something every `interval_seconds`."""
+    made = runtime()
+    dog = BeatWatchdog(interval_seconds, ping=made.ledger.ping, clock=made.clock)
+    after_task_publish.connect(lambda **_: dog.sent(), weak=False)
+    threading.Thread(target=_look_on, args=(dog.look,), name="watchdog", daemon=True).start()
+
+
 def watch(kind: JobKind, queues: Sequence[str], *, stop_seconds: float) -> None:
     """Watch this process from the moment that its worker is ready; call it before the worker starts.
 
@@ -122,7 +166,7 @@ def watch(kind: JobKind, queues: Sequence[str], *, stop_seconds: float) -> None:
             stuck_seconds=made.settings.stuck_seconds,
         )
         task_prerun.connect(lambda **_: dog.taken(), weak=False)
-        threading.Thread(target=_look_on, args=(dog, sender), name="watchdog", daemon=True).start()
+        threading.Thread(target=_look_on, args=(partial(dog.look, sender),), name="watchdog", daemon=True).start()
 
     def end(**_: object) -> None:
         threading.Thread(target=_end, args=(stop_seconds,), name="ending", daemon=True).start()
@@ -131,11 +175,11 @@ def watch(kind: JobKind, queues: Sequence[str], *, stop_seconds: float) -> None:
     worker_shutting_down.connect(end, weak=False)
 
 
-def _look_on(dog: Watchdog, consumer: Any) -> None:
+def _look_on(look: Callable[[], None]) -> None:
     pause = threading.Event()
     while not pause.wait(LOOK_SECONDS):
         try:
-            dog.look(consumer)
+            look()
         except Exception:
             log.exception("watchdog")  # a look that fails says nothing of the worker
 

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ import redis
 from stack import PUBLISH, Stack, running
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 STOP_SECONDS = 3
 WORKERS = ("generation-1", "generation-2")
@@ -111,6 +115,40 @@ def test_a_drained_worker_takes_no_ticket_until_the_drain_is_undone(stack: Stack
     assert ended(stack, order(stack, 1_000))["counts"]["completed"] == 1_000
     assert tickets_taken(stack, WORKERS[0]) > before
     stack.run("drain", second, "--undo")
+
+
+DEAF = """
+import sys
+from celery.signals import worker_ready
+from workers.cli import main
+
+@worker_ready.connect(weak=False)
+def lose_the_queues(sender, **_):
+    for queue in ("generation", "maintenance"):
+        sender.call_soon(sender.cancel_task_queue, queue)
+
+sys.argv = ["aigc", "worker", "generation"]
+main()
+"""
+
+
+def test_a_worker_that_hears_of_no_ticket_ends_with_a_code_of_its_own(stack: Stack) -> None:
+    # given work that only a worker could do whose consumers are gone
+    names = [f"{socket.gethostname()}-{stack.pid(name)}" for name in WORKERS]
+    for place, name in enumerate(names):
+        stack.run("drain", name)
+        while stack.folder.joinpath(f".aigc/logs/{WORKERS[place]}.log").read_text().count('"event": "draining"') < 2:
+            pass
+    environment = {**stack.environment, **stack.settings(), "AIGC_STUCK_SECONDS": "3", "PYTHONPATH": str(ROOT)}
+    job_id = order(stack, 500)
+    # when it has waited long enough
+    done = subprocess.run([sys.executable, "-c", DEAF], env=environment, capture_output=True, text=True, timeout=120)
+    # then it says so and ends, and the job is there for the others
+    assert done.returncode == 75, done.stderr
+    assert "no ticket taken for" in done.stderr
+    for name in names:
+        stack.run("drain", name, "--undo")
+    assert ended(stack, job_id)["counts"]["completed"] == 500
 
 
 def test_a_worker_opens_no_channel_to_the_model_server_before_its_first_chunk(stack: Stack) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from builders import a_generation_spec
 
-from aigc_core.clock import FixedClock
+from aigc_core.clock import FixedClock, SystemClock
 from aigc_core.errors import Cancelled, Unavailable
 from aigc_core.jobs.memory_ledger import MemoryLedger
 from aigc_core.jobs.records import By, Lease
 from aigc_core.jobs.states import JobKind
 from workers.in_work import InWork
-from workers.watchdog import EXIT_STUCK, Watchdog
+from workers.watchdog import BEAT_SECONDS_MAX, EXIT_STUCK, WORK_SECONDS_MAX, BeatWatchdog, Watchdog
 
 BY = By(who="tester")
 
@@ -37,7 +37,8 @@ class Consumer:
 
 class World:
     def __init__(self) -> None:
-        self.clock, self.consumer, self.in_work, self.left = FixedClock(), Consumer(), InWork(), list[int]()
+        self.clock, self.consumer, self.left = FixedClock(), Consumer(), list[int]()
+        self.in_work = InWork(self.clock)
         self.ledger = MemoryLedger(self.clock)
         self.messages = {"generation": 0, "training": 0, "maintenance": 0}
         self.dog = Watchdog(
@@ -100,6 +101,16 @@ def test_a_worker_that_is_at_work_is_not_stuck_however_long_that_takes(world: Wo
         assert world.wait(500) == []
 
 
+def test_a_chunk_that_hangs_ends_the_worker_and_counts_as_lost(world: World) -> None:
+    world.order()
+    lease = world.ledger.claim(JobKind.GENERATION, worker="w", lease_seconds=9999)
+    assert lease is not None
+    with world.in_work.lease(lease):
+        assert world.wait(int(WORK_SECONDS_MAX)) == []
+        assert world.wait(1) == [EXIT_STUCK]
+    assert world.ledger.job("job").chunks_running == 1
+
+
 def test_a_loop_that_does_not_turn_ends_the_worker_and_its_work_is_handed_back(world: World) -> None:
     world.order()
     lease = world.ledger.claim(JobKind.GENERATION, worker="w", lease_seconds=9999)
@@ -140,7 +151,7 @@ def test_a_drained_worker_stops_consuming_until_the_drain_is_undone(world: World
 
 
 def test_what_is_in_work_is_waited_for_and_then_asked_to_stop() -> None:
-    in_work, begun, over = InWork(), threading.Event(), threading.Event()
+    in_work, begun, over = InWork(SystemClock()), threading.Event(), threading.Event()
 
     def work() -> None:
         with in_work.lease(a_lease()):
@@ -165,3 +176,28 @@ def a_lease() -> Lease:
         job_id="job", kind=JobKind.GENERATION, chunk=0, token=1, attempt=1, expires_at=0, spec_json="{}", created_at=0,
         waited_seconds=0,
     )  # fmt: skip
+
+
+def test_a_beat_that_stops_ticking_ends_but_not_while_redis_is_away() -> None:
+    clock, left, away = FixedClock(), list[int](), threading.Event()
+
+    def ping() -> None:
+        if away.is_set():
+            raise Unavailable("Redis")
+
+    dog = BeatWatchdog(5, ping=ping, clock=clock, leave=left.append)
+
+    def wait(seconds: int, *, ticks: bool) -> list[int]:
+        for _ in range(seconds):
+            clock.advance(1)
+            dog.look()
+            if ticks:
+                dog.sent()
+        return left
+
+    assert wait(200, ticks=True) == []
+    away.set()
+    assert wait(200, ticks=False) == []
+    away.clear()
+    assert wait(int(BEAT_SECONDS_MAX), ticks=False) == []
+    assert wait(1, ticks=False) == [EXIT_STUCK]
