@@ -4,6 +4,7 @@
     ├── InvalidSpec      the order itself is wrong: refuse it, never retry        (exit code 2, HTTP 422)
     │   ├── NotFound     it names something that does not exist: a model, a data set, a job, an object
     │   ├── AlreadyOrdered an idempotency key that was used for another order: give each its own
+    │   ├── ManifestRefused  lines of a manifest are wrong; `problems` has the first of them
     │   └── QuotaExceeded  the team or the queue has no room for all of it now: order less, or later
     ├── Transient        may work next time: retry with back-off, spends an attempt
     ├── Unavailable      a server that the work needs is away: wait, spends no attempt
@@ -13,6 +14,19 @@
 A message says what happened, what was expected and what to do. Adapters translate the errors of their library
 (`raise Transient(...) from error`), so no caller needs to know redis, grpc or obstore.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineProblem:
+    """One thing that is wrong in one line of a file."""
+
+    line: int  # from 1; the header line of a CSV is line 1
+    field: str  # empty when it is the line as a whole
+    code: str  # a word of a small set, for programs
+    text: str  # what was found and what was expected, for people
 
 
 class AigcError(Exception):
@@ -29,6 +43,15 @@ class NotFound(InvalidSpec):
 
 class AlreadyOrdered(InvalidSpec):
     """An idempotency key that names another order than the one it comes with; nothing was taken."""
+
+
+class ManifestRefused(InvalidSpec):
+    """Lines of a manifest are wrong, so nothing of it was taken."""
+
+    def __init__(self, text: str, *, problems: Sequence[LineProblem], problem_count: int) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)  # the first ones
+        self.problem_count = problem_count  # of all
 
 
 class QuotaExceeded(InvalidSpec):

@@ -19,6 +19,7 @@ from aigc_core.generation.encode import CONTENT_TYPES, EXTENSIONS, encode, sha25
 from aigc_core.generation.latents import latents_from_seeds
 from aigc_core.generation.predictor import Predictor
 from aigc_core.jobs.execute import Heartbeat
+from aigc_core.jobs.items import Item, items_of
 from aigc_core.jobs.plan import batches, chunk_range
 from aigc_core.jobs.records import ChunkReport, Lease
 from aigc_core.jobs.specs import BATCH_ITEMS, GenerationSpec
@@ -33,7 +34,7 @@ REQUESTS_IN_FLIGHT = 2
 class Batch:
     """The pictures of one Predict request."""
 
-    items: range
+    items: list[Item]
     images: NDArray[np.uint8]  # (len(items), H, W, C)
 
 
@@ -60,13 +61,13 @@ class ChunkRunner:
         """Every picture of the chunk is stored, then its result lines, then the report is given."""
         spec = GenerationSpec.from_json(lease.spec_json)
         tally, started = Tally(), self._clock.monotonic()
-        files = self._files(spec, chunk_range(spec, lease.chunk), heartbeat, tally)
+        files = self._files(spec, self._items(spec, lease), heartbeat, tally)
         if spec.packing == "tar":
             key = layout.shard_key(lease.job_id, lease.chunk)
-            self._store.put_stream(key, self._shard(spec, key, files, tally), content_type=shard.CONTENT_TYPE)
+            self._store.put_stream(key, self._shard(key, files, tally), content_type=shard.CONTENT_TYPE)
         else:
             for items, payloads in files:
-                self._store.put_many(self._uploads(lease.job_id, spec, items, payloads, tally))
+                self._store.put_many(self._uploads(lease.job_id, items, payloads, tally))
         store_seconds = self._clock.monotonic() - started - tally.predict_seconds - tally.encode_seconds
         heartbeat.check()
         text = "".join(tally.lines).encode()
@@ -74,9 +75,12 @@ class ChunkRunner:
         seconds = {"predict": tally.predict_seconds, "encode": tally.encode_seconds, "store": store_seconds}
         return ChunkReport(completed=len(tally.lines), payload_bytes=tally.payload_bytes, step_seconds=seconds)
 
+    def _items(self, spec: GenerationSpec, lease: Lease) -> list[Item]:
+        return items_of(spec, chunk_range(spec, lease.chunk), job_id=lease.job_id, store=self._store)
+
     def _files(
-        self, spec: GenerationSpec, items: range, heartbeat: Heartbeat, tally: Tally
-    ) -> Iterator[tuple[range, list[bytes]]]:
+        self, spec: GenerationSpec, items: list[Item], heartbeat: Heartbeat, tally: Tally
+    ) -> Iterator[tuple[list[Item], list[bytes]]]:
         """The encoded pictures, batch by batch; nothing is handed out once the work must stop."""
         predicted = self._predicted(spec, items)
         while True:
@@ -87,15 +91,17 @@ class ChunkRunner:
             if batch is None:
                 return
             heartbeat.check()
-            payloads = self._encoded(spec, batch.images)
+            payloads = self._encoded(batch)
             tally.encode_seconds += self._clock.monotonic() - answered
             tally.payload_bytes += sum(map(len, payloads))
             yield batch.items, payloads
 
-    def _predicted(self, spec: GenerationSpec, items: range) -> Iterator[Batch]:
+    def _predicted(self, spec: GenerationSpec, items: list[Item]) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
+        first = items[0].index
         try:
-            for batch_items in batches(items):
+            for cut in batches(range(first, first + len(items))):
+                batch_items = items[cut.start - first : cut.stop - first]
                 waiting.append(self._threads.submit(self._predict, spec, batch_items))
                 if len(waiting) > REQUESTS_IN_FLIGHT:
                     yield waiting.popleft().result()
@@ -105,14 +111,14 @@ class ChunkRunner:
             for future in waiting:
                 future.cancel()
 
-    def _predict(self, spec: GenerationSpec, items: range) -> Batch:
+    def _predict(self, spec: GenerationSpec, items: list[Item]) -> Batch:
         """One request, padded to BATCH_ITEMS: the same picture is always computed in the same shape."""
         latents = np.zeros((BATCH_ITEMS, spec.latent_dim), np.float32)
-        latents[: len(items)] = latents_from_seeds([spec.seed_of(index) for index in items], spec.latent_dim)
+        latents[: len(items)] = latents_from_seeds([item.seed for item in items], spec.latent_dim)
         labels = None
-        if spec.classes:
+        if spec.class_names:
             labels = np.zeros(BATCH_ITEMS, np.int32)
-            labels[: len(items)] = [spec.label_of(index) or 0 for index in items]
+            labels[: len(items)] = [spec.class_names.index(str(item.class_name)) for item in items]
         images = self._predictor.predict(spec.model, spec.version, latents, labels=labels)
         expected = (BATCH_ITEMS, spec.height, spec.width, spec.channels)
         if images.shape != expected or images.dtype != np.uint8:
@@ -122,47 +128,38 @@ class ChunkRunner:
             )
         return Batch(items=items, images=images[: len(items)])
 
-    def _encoded(self, spec: GenerationSpec, images: NDArray[np.uint8]) -> list[bytes]:
+    def _encoded(self, batch: Batch) -> list[bytes]:
         # The codec gives the interpreter's lock back, so one helper thread beside this one doubles the rate.
-        half = len(images) // 2
-        other = self._threads.submit(lambda: [encode(image, spec.format) for image in images[half:]])
-        return [encode(image, spec.format) for image in images[:half]] + other.result()
+        pictures = list(zip(batch.images, batch.items, strict=True))
+        half = len(pictures) // 2
+        other = self._threads.submit(lambda: [encode(image, item.format) for image, item in pictures[half:]])
+        return [encode(image, item.format) for image, item in pictures[:half]] + other.result()
 
-    def _uploads(self, job_id: str, spec: GenerationSpec, items: range, payloads: list[bytes], tally: Tally) -> list[Upload]:
+    def _uploads(self, job_id: str, items: list[Item], payloads: list[bytes], tally: Tally) -> list[Upload]:
         """One object per picture."""
-        extension, content_type = EXTENSIONS[spec.format], CONTENT_TYPES[spec.format]
         uploads = []
-        for index, payload in zip(items, payloads, strict=True):
-            key = layout.image_key(job_id, index, extension)
-            uploads.append(Upload(key=key, payload=payload, content_type=content_type))
-            tally.lines.append(result_line(spec, index, key=key, payload=payload))
+        for item, payload in zip(items, payloads, strict=True):
+            key = layout.image_key(job_id, item.index, EXTENSIONS[item.format])
+            uploads.append(Upload(key=key, payload=payload, content_type=CONTENT_TYPES[item.format]))
+            tally.lines.append(result_line(item, key=key, payload=payload))
         return uploads
 
-    def _shard(
-        self, spec: GenerationSpec, key: str, files: Iterator[tuple[range, list[bytes]]], tally: Tally
-    ) -> Iterator[bytes]:
+    def _shard(self, key: str, files: Iterator[tuple[list[Item], list[bytes]]], tally: Tally) -> Iterator[bytes]:
         """All pictures as the parts of one tar file."""
         position = 0
         for items, payloads in files:
-            for index, payload in zip(items, payloads, strict=True):
-                facts: dict[str, object] = {"index": index, "seed": spec.seed_of(index), "class": spec.class_of(index)}
-                members, offset = shard.sample(index, payload=payload, extension=EXTENSIONS[spec.format], facts=facts)
-                tally.lines.append(result_line(spec, index, key=key, payload=payload, offset=position + offset))
+            for item, payload in zip(items, payloads, strict=True):
+                extension = EXTENSIONS[item.format]
+                members, offset = shard.sample(item.index, payload=payload, extension=extension, facts=item.facts)
+                tally.lines.append(result_line(item, key=key, payload=payload, offset=position + offset))
                 position += len(members)
                 yield members
         yield shard.END
 
 
-def result_line(spec: GenerationSpec, index: int, *, key: str, payload: bytes, offset: int | None = None) -> str:
+def result_line(item: Item, *, key: str, payload: bytes, offset: int | None = None) -> str:
     """One line of results.jsonl: everything that makes the picture accountable. `offset`: of its bytes in a tar shard."""
-    facts: dict[str, object] = {
-        "index": index,
-        "seed": spec.seed_of(index),
-        "class": spec.class_of(index),
-        "key": key,
-        "sha256": sha256(payload),
-        "bytes": len(payload),
-    }
+    facts = item.facts | {"key": key, "sha256": sha256(payload), "bytes": len(payload)}
     if offset is not None:
         facts["offset"] = offset
     return json.dumps(facts, separators=(",", ":")) + "\n"

@@ -6,6 +6,7 @@ What is checked here needs no outside system; `submit` checks the names against 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
@@ -25,6 +26,8 @@ BATCH_ITEMS = 64
 
 SEED_MAX = 2**63 - 1
 
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
@@ -35,7 +38,10 @@ PACKINGS: tuple[Packing, ...] = ("objects", "tar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationSpec(Order):
-    """An order of `count` pictures. Item `i` has seed `seed + i` and class `classes[i % len(classes)]`."""
+    """An order of `count` pictures; `items.items_of` says which they are.
+
+    Item `i` has seed `seed + i` and class `classes[i % len(classes)]`, or, of a manifest, what line `i` of its blocks says.
+    """
 
     model: str
     version: int  # resolved at submit and pinned: a new version never changes a running job
@@ -46,10 +52,11 @@ class GenerationSpec(Order):
     height: int  # pixels
     channels: int  # 1 grey, 3 colour
     class_names: tuple[str, ...] = ()  # of the model, in label order; empty for a model without classes
-    classes: tuple[str, ...] = ()  # the ordered ones, repeated round robin; empty only for a model without classes
+    classes: tuple[str, ...] = ()  # repeated round robin; empty for a model without classes, and with a manifest
     format: ImageFormat = "png"
     packing: Packing = "objects"
     chunk_items: int = CHUNK_ITEMS
+    manifest_sha256: str = ""  # of the lines in jobs/<job>/manifest/, uncompressed; empty for an order by seed and count
 
     def __post_init__(self) -> None:
         check_name(self.model, "model")
@@ -69,7 +76,16 @@ class GenerationSpec(Order):
             raise InvalidSpec(f"format {self.format!r}: expected one of {', '.join(IMAGE_FORMATS)}")
         if self.packing not in PACKINGS:
             raise InvalidSpec(f"packing {self.packing!r}: expected one of {', '.join(PACKINGS)}")
-        self._check_classes()
+        if self.manifest_sha256:
+            self._check_manifest()
+        else:
+            self._check_classes()
+
+    def _check_manifest(self) -> None:
+        if not SHA256_PATTERN.fullmatch(self.manifest_sha256):
+            raise InvalidSpec(f"manifest_sha256 {self.manifest_sha256[:80]!r}: expected 64 hex digits")
+        if self.seed or self.classes:
+            raise InvalidSpec("seed and classes: an order by manifest has them in its lines; leave them out")
 
     def _check_classes(self) -> None:
         unknown = [name for name in self.classes if name not in self.class_names]
@@ -80,19 +96,6 @@ class GenerationSpec(Order):
             raise InvalidSpec(f"class {unknown[0]!r}: model {self.model} knows {known}")
         if self.class_names and not self.classes:
             raise InvalidSpec(f"no class given, but model {self.model} has {len(self.class_names)}; name at least one")
-
-    def seed_of(self, index: int) -> int:
-        """The seed of item `index`."""
-        return self.seed + index
-
-    def label_of(self, index: int) -> int | None:
-        """The label (position in `class_names`) of item `index`, or None for a model without classes."""
-        name = self.class_of(index)
-        return None if name is None else self.class_names.index(name)
-
-    def class_of(self, index: int) -> str | None:
-        """The class name of item `index`, or None for a model without classes."""
-        return self.classes[index % len(self.classes)] if self.classes else None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

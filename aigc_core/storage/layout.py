@@ -6,6 +6,8 @@ datasets/<name>/<fingerprint>/dataset.json        the card of the last ingest th
 models/<name>/<version>/model.json                the card of a published version
 training/<job>/…                                  checkpoints, sample grids, metrics of a run
 jobs/<job>/spec.json                              what was ordered
+jobs/<job>/manifest/<block>.jsonl.gz              the ordered pictures, of a job whose order was a manifest
+jobs/<job>/refused.jsonl                          lines of the manifest that were left out, and why
 jobs/<job>/images/<hh>/<index>.<format>           the pictures; <hh> spreads them over 256 prefixes
 jobs/<job>/shards/<chunk>.tar                     the pictures of one chunk, of a job that asked for tar shards
 jobs/<job>/parts/<chunk>.jsonl                    result lines of one committed chunk
@@ -58,6 +60,16 @@ def job_prefix(job_id: str) -> str:
 def spec_key(job_id: str) -> str:
     """What was ordered, as JSON."""
     return f"{job_prefix(job_id)}spec.json"
+
+
+def manifest_key(job_id: str, block: int) -> str:
+    """One block of the ordered pictures; nine digits, so that key order is the order of the lines."""
+    return f"{job_prefix(job_id)}manifest/{block:09d}.jsonl.gz"
+
+
+def refused_key(job_id: str) -> str:
+    """The lines of the manifest that were left out."""
+    return f"{job_prefix(job_id)}refused.jsonl"
 
 
 def image_key(job_id: str, index: int, extension: str) -> str:

@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from aigc_core.generation.latents import latents_from_seeds
 from aigc_core.generation.predictor import FakePredictor
 from aigc_core.generation.run_chunk import ChunkRunner
 from aigc_core.jobs.execute import Heartbeat
+from aigc_core.jobs.manifest.read import read_manifest
 from aigc_core.jobs.memory_ledger import MemoryLedger
 from aigc_core.jobs.plan import chunk_count
 from aigc_core.jobs.records import By, Lease
@@ -47,8 +49,14 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-def run_all(spec: GenerationSpec, threads: ThreadPoolExecutor, predictor: FakePredictor | None = None) -> MemoryObjectStore:
-    store = MemoryObjectStore()
+def run_all(
+    spec: GenerationSpec,
+    threads: ThreadPoolExecutor,
+    predictor: FakePredictor | None = None,
+    *,
+    store: MemoryObjectStore | None = None,
+) -> MemoryObjectStore:
+    store = store or MemoryObjectStore()
     runner = ChunkRunner(predictor=predictor or FakePredictor(), store=store, clock=SystemClock(), threads=threads)
     for chunk in range(chunk_count(spec.count, spec.chunk_items)):
         runner.run(a_lease(spec, chunk), cast("Heartbeat", Steady()))
@@ -95,6 +103,50 @@ def test_a_tar_shard_opens_with_tarfile_as_pairs_of_picture_and_facts(threads: T
         picture = Image.open(cast("io.BufferedReader", tar.extractfile("000000129.png")))
     assert facts == {"index": 129, "seed": 129, "class": "a"}
     assert picture.size == (8, 8)
+
+
+def a_manifest(folder: Path, store: MemoryObjectStore, lines: list[dict[str, object]], **fields: object) -> GenerationSpec:
+    """The order of these lines; they are stored below job "job"."""
+    path = folder / "m.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with read_manifest(path, model="m", class_names=("a", "b"), image_format="png") as manifest:
+        manifest.store("job", store)
+        digest = manifest.blocks.sha256
+    return a_generation_spec(count=len(lines), class_names=("a", "b"), manifest_sha256=digest, **fields)
+
+
+@pytest.mark.parametrize("packing", ["objects", "tar"])
+def test_a_picture_of_a_manifest_has_the_bytes_of_the_same_seed_and_class_ordered_by_count(
+    threads: ThreadPoolExecutor, tmp_path: Path, packing: str
+) -> None:
+    # given seeds 0 to 299 of an order by count, and the same pictures backwards in a manifest
+    fields = {"class_names": ("a", "b"), "classes": ("b", "a"), "packing": packing}
+    plain = results(run_all(a_generation_spec(count=300, **fields), threads))
+    lines = [{"seed": line["seed"], "class": line["class"], "id": f"n{line['seed']}"} for line in reversed(plain)]
+    store = MemoryObjectStore()
+    # when the manifest is made
+    run_all(a_manifest(tmp_path, store, lines, packing=packing), threads, store=store)
+    # then every picture is what it was, under its own id
+    made = results(store)
+    assert [line["sha256"] for line in made] == [line["sha256"] for line in reversed(plain)]
+    assert [(line["index"], line["id"]) for line in made] == [(place, f"n{299 - place}") for place in range(300)]
+
+
+def test_a_picture_of_a_manifest_is_of_the_class_of_its_line(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    lines: list[dict[str, object]] = [{"seed": 1, "class": name} for name in ("a", "b", "a")]
+    run_all(a_manifest(tmp_path, store, lines), threads, store=store)
+    first, second, third = (line["sha256"] for line in results(store))
+    assert first == third != second
+
+
+def test_lines_of_a_manifest_have_formats_of_their_own(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [{"seed": 1, "class": "a", "format": name} for name in ("webp", "png", "jpeg")]
+    store = MemoryObjectStore()
+    run_all(a_manifest(tmp_path, store, lines), threads, store=store)
+    keys = [str(line["key"]) for line in results(store)]
+    assert [key.rsplit(".")[-1] for key in keys] == ["webp", "png", "jpg"]
+    assert [Image.open(io.BytesIO(store.get(key))).format for key in keys] == ["WEBP", "PNG", "JPEG"]
 
 
 def finished(spec: GenerationSpec, threads: ThreadPoolExecutor, *, commit: Callable[[int], bool]) -> MemoryObjectStore:

@@ -6,6 +6,7 @@ import pytest
 from builders import a_generation_spec, a_training_spec
 
 from aigc_core.errors import InvalidSpec
+from aigc_core.jobs.items import plain_item
 from aigc_core.jobs.specs import COUNT_MAX, GenerationSpec, TrainingSpec
 
 
@@ -24,6 +25,9 @@ from aigc_core.jobs.specs import COUNT_MAX, GenerationSpec, TrainingSpec
         ({"class_names": ("dog",)}, "name at least one"),
         ({"chunk_items": 100}, "multiple"),
         ({"channels": 2}, "expected 1"),
+        ({"manifest_sha256": "abc"}, "64 hex digits"),
+        ({"manifest_sha256": "0" * 64, "seed": 1}, "leave them out"),
+        ({"manifest_sha256": "0" * 64, "class_names": ("a",), "classes": ("a",)}, "leave them out"),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_name_and_what_was_expected(fields: dict[str, Any], words: str) -> None:
@@ -46,6 +50,5 @@ def test_json_that_is_no_spec_is_refused(text: str) -> None:
 
 def test_items_take_the_classes_in_turn_and_the_seeds_in_order() -> None:
     spec = a_generation_spec(class_names=("a", "b", "c"), classes=("c", "a"), seed=10)
-    assert [spec.class_of(index) for index in range(3)] == ["c", "a", "c"]
-    assert [spec.label_of(index) for index in range(3)] == [2, 0, 2]
-    assert spec.seed_of(2) == 12
+    assert [plain_item(spec, index).class_name for index in range(3)] == ["c", "a", "c"]
+    assert plain_item(spec, 2).seed == 12
