@@ -1,1 +1,1 @@
-"""From seeds to stored pictures. Reading order: latents → predictor → encode → shard → run_chunk → finalise."""
+"""From seeds to stored pictures. Reading order: latents → predictor → encode → shard → run_chunk → papers → finalise."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "jobs": "views",
     "job": "views",
     "watch": "views",
+    "results": "papers",
     "cancel": "steer",
     "pause": "steer",
     "resume": "steer",
