@@ -36,6 +36,59 @@ def test_a_trained_model_generates_the_ordered_classes_in_the_ordered_format(sta
     assert opened(folder / "contact-sheet.png").width > 500
 
 
+def test_a_manifest_is_made_line_by_line_and_its_results_can_be_read(stack: Stack, tmp_path: Path) -> None:
+    # given a manifest with one wrong line, and what it would come to
+    path = tmp_path / "order.csv"
+    path.write_text("seed,class,id,format\n" + "".join(f"{n},{n % 10},ad-{n},webp\n" for n in range(70)) + "7,cat,ad-x,\n")
+    order = ["generate", "--model", "digits", "--manifest", str(path), "--skip-bad"]
+    before = stack.json("jobs")
+    dry = stack.json(*order, "--dry-run")
+    assert (dry["image_count"], dry["chunk_count"], dry["cost"]) == (70, 1, None)
+    assert [(problem["line"], problem["code"]) for problem in dry["problems"]] == [(72, "unknown_class")]
+    assert stack.json("jobs") == before
+    # when it is ordered
+    job = stack.json(*order, "--wait", "--idempotency-key", "the-manifest")
+    # then its pictures are there, in its formats and under its ids
+    lines = [json.loads(line) for line in stack.run("results", job["id"]).stdout.splitlines()]
+    assert [(line["index"], line["seed"], line["class"], line["id"]) for line in lines] == [
+        (n, n, str(n % 10), f"ad-{n}") for n in range(70)
+    ]
+    assert opened(stack.folder / ".aigc" / "s3" / "aigc" / lines[0]["key"]).format == "WEBP"
+    assert stack.run("results", job["id"], "--errors").stdout == ""
+    assert json.loads(stack.run("results", job["id"], "--summary").stdout)["counts"]["completed"] == 70
+    refused = (stack.folder / ".aigc" / "s3" / "aigc" / "jobs" / job["id"] / "refused.jsonl").read_text()
+    assert [json.loads(line)["line"] for line in refused.splitlines()] == [72]
+    # and the same order again is the same job, and measures what the next one takes
+    assert stack.json(*order, "--idempotency-key", "the-manifest")["id"] == job["id"]
+    again = stack.json("generate", "--model", "digits", "--count", "700", "--dry-run")
+    assert again["seconds"] > 0
+    assert again["measured_jobs"] >= 1
+
+
+def test_a_manifest_with_wrong_lines_is_refused_with_a_line_for_each_and_nothing_is_enqueued(
+    stack: Stack, tmp_path: Path
+) -> None:
+    path = tmp_path / "order.jsonl"
+    path.write_text('{"seed":1,"class":"3"}\n{"seed":-1,"class":"3"}\n{"seed":1,"class":"cat"}\n')
+    before = stack.json("jobs")
+    done = stack.run("generate", "--model", "digits", "--manifest", str(path), check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second, last = done.stderr.splitlines()
+    assert first.startswith(f"{path}:2: seed: bad_seed: ")
+    assert second.startswith(f"{path}:3: class: unknown_class: ")
+    assert last.startswith("error: ")
+    assert "2 of 3 lines" in last
+    as_json = stack.run("generate", "--model", "digits", "--manifest", str(path), "--json", check=False)
+    assert [problem["line"] for problem in json.loads(as_json.stdout)["problems"]] == [2, 3]
+    assert stack.json("jobs") == before
+    assert not [path for path in (stack.folder / ".aigc" / "s3").rglob("manifest") if path.parent.name not in known(before)]
+
+
+def known(jobs: list[dict[str, object]]) -> set[object]:
+    """Their ids."""
+    return {job["id"] for job in jobs}
+
+
 def test_the_card_of_a_version_says_where_it_comes_from(stack: Stack) -> None:
     (card,) = stack.json("models")
     (dataset,) = [entry for entry in stack.json("datasets") if entry["name"] == "digits"]
@@ -64,6 +117,11 @@ REFUSED = [
     (["generate", "--model", "digits", "--count", "5", "--classes", "cat"], "'cat'"),
     (["generate", "--model", "digits", "--count", "5", "--format", "gif"], "png, jpeg, webp"),
     (["generate", "--model", "digits", "--count", "5", "--packing", "zip"], "objects, tar"),
+    (["generate", "--model", "digits"], "--count or --manifest"),
+    (["generate", "--model", "digits", "--manifest", "{folder}/none.csv"], "is it there"),
+    (["generate", "--model", "digits", "--manifest", "x.csv", "--seed", "1"], "--seed and --classes"),
+    (["generate", "--model", "digits", "--count", "5", "--skip-bad"], "only a manifest"),
+    (["results", "unknown"], "aigc jobs"),
     (["train", "--dataset", "none", "--model", "m"], "there is digits, odd"),
     (["train", "--dataset", "odd", "--model", "m"], "48"),
     (["train", "--dataset", "digits", "--model", "m", "--preset", "quik-32"], "quick-32"),

@@ -1,16 +1,18 @@
 """Commands that order work: dataset ingest, train, generate."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from aigc_core.errors import InvalidSpec
+from aigc_core.errors import InvalidSpec, ManifestRefused
 from aigc_core.jobs.records import Job
 from aigc_core.jobs.states import JobKind
 from aigc_core.storage import layout
 from workers.bootstrap import Runtime
 from workers.cli.durations import Duration
+from workers.cli.estimates import print_estimate, print_left_out, print_problems
 from workers.cli.output import emit_json, json_option
 from workers.cli.views import done_of, exit_code, follow
 
@@ -115,8 +117,16 @@ def train(
 
 @click.command()
 @click.option("--model", required=True, help="NAME, or NAME@VERSION.")
-@click.option("--count", required=True, type=int, help="Pictures.")
-@click.option("--seed", default=0, type=int, help="Seed of the first picture; the next has the next seed.")
+@click.option("--count", type=int, help="Pictures.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="Instead of --count, --seed and --classes: a .csv (header line: seed,class,id,format) or .jsonl with a picture a "
+    "line, or a matrix of classes, seeds and formats as .json or .yaml. Lines count from 1, the header's too.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave wrong lines of the manifest out instead of refusing all of it.")
+@click.option("--dry-run", is_flag=True, help="Check the order and say what it would come to; order nothing.")
+@click.option("--seed", type=int, help="Seed of the first picture, else 0; the next has the next seed.")
 @click.option("--classes", default="", help="Class names, comma separated, repeated in turn; without it all.")
 @click.option("--format", "image_format", default="png", help="png, jpeg or webp.")
 @click.option("--packing", default="objects", help="objects: one per picture; tar: one WebDataset shard per chunk.")
@@ -125,8 +135,11 @@ def train(
 @json_option
 def generate(
     model: str,
-    count: int,
-    seed: int,
+    count: int | None,
+    manifest: Path | None,
+    skip_bad: bool,
+    dry_run: bool,
+    seed: int | None,
     classes: str,
     image_format: str,
     packing: str,
@@ -135,23 +148,64 @@ def generate(
     **order: Any,
 ) -> None:
     """Order generated pictures."""
-    from workers.producer import Producer
-
     made = Runtime.from_env()
     name, at, version = model.partition("@")
     if at and not version.isdigit():
         raise InvalidSpec(f"model {model!r}: expected NAME or NAME@VERSION with a whole number")
-    job_id = Producer(made).generate(
-        model=name,
-        version=int(version) if at else None,
-        count=count,
-        seed=seed,
-        classes=tuple(part.strip() for part in classes.split(",") if part.strip()),
-        image_format=image_format,
-        packing=packing,
-        **terms(made, order),
-    )
-    _report(made, job_id, wait=wait, as_json=as_json)
+    _check_choice(count=count, manifest=manifest, in_lines=seed is not None or bool(classes), skip_bad=skip_bad)
+    choices = {"model": name, "version": int(version) if at else None, "image_format": image_format, "packing": packing}
+    choices |= terms(made, order)
+    if manifest is not None:
+        job_id = _by_manifest(made, manifest, choices, skip_bad=skip_bad, dry_run=dry_run, as_json=as_json)
+    else:
+        named = tuple(part.strip() for part in classes.split(",") if part.strip())
+        plain = choices | {"count": count, "seed": seed or 0, "classes": named}
+        job_id = _by_count(made, plain, dry_run=dry_run, as_json=as_json)
+    if job_id:
+        _report(made, job_id, wait=wait, as_json=as_json)
+
+
+def _check_choice(*, count: int | None, manifest: Path | None, in_lines: bool, skip_bad: bool) -> None:
+    """`InvalidSpec` for options that do not go together. `in_lines`: something is given that a manifest has in its lines."""
+    if (count is None) == (manifest is None):
+        raise InvalidSpec("how many pictures: expected either --count or --manifest")
+    if manifest is not None and in_lines:
+        raise InvalidSpec("--seed and --classes: the lines of a manifest have them; leave them out")
+    if manifest is None and skip_bad:
+        raise InvalidSpec("--skip-bad: only a manifest has lines to leave out")
+
+
+def _by_count(made: Runtime, choices: dict[str, Any], *, dry_run: bool, as_json: bool) -> str:
+    """The id of the job; empty after a dry run."""
+    from workers.producer import Producer
+
+    producer = Producer(made)
+    if not dry_run:
+        return producer.generate(**choices)
+    choices.pop("idempotency_key", None)
+    priced = bool(made.settings.cost_per_image or made.settings.cost_per_hour)
+    print_estimate(producer.estimate(producer.specify(**choices)), priced=priced, manifest=None, as_json=as_json)
+    return ""
+
+
+def _by_manifest(made: Runtime, path: Path, choices: dict[str, Any], *, skip_bad: bool, dry_run: bool, as_json: bool) -> str:
+    """As `_by_count`; wrong lines are told before the error goes on."""
+    from workers.producer import Producer
+
+    producer, key = Producer(made), choices.pop("idempotency_key", None)
+    try:
+        with producer.specify_manifest(path, skip_bad=skip_bad, **choices) as (spec, manifest):
+            if not dry_run:
+                job_id = producer.order_manifest(spec, manifest, idempotency_key=key)
+                print_left_out(made, job_id, manifest)
+                return job_id
+            priced = bool(made.settings.cost_per_image or made.settings.cost_per_hour)
+            found = producer.estimate(spec, formats=manifest.formats)
+            print_estimate(found, priced=priced, manifest=manifest, as_json=as_json)
+    except ManifestRefused as refused:
+        print_problems(refused, file=str(path), as_json=as_json)
+        raise
+    return ""
 
 
 def _report(made: Runtime, job_id: str, *, wait: bool, as_json: bool) -> None:
