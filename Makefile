@@ -37,6 +37,7 @@ quickstart: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.manifest
 
 faults: $(STAMP)
 	$(BIN)/pytest -q tests/e2e/test_worker_killed.py

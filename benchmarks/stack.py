@@ -22,13 +22,13 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / ".aigc"
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGC_")}
-        self._environment["AIGC_HOME"] = str(self.home)
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGC_")}
+        self.environment["AIGC_HOME"] = str(self.home)
 
     def run(self, *arguments: str) -> str:
         """What one command prints; it must succeed."""
         command = [sys.executable, "-m", "workers.cli", *arguments]
-        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
 
     def pid(self, name: str) -> int:
         """Of a process of the stack."""
