@@ -58,7 +58,7 @@ class Settings(BaseModel):
     # Webhooks also to addresses of our own network: only where everybody who orders may reach them.
     webhook_allow_private: bool = False
     stop_seconds: float = Field(10.0, ge=1, le=3600)  # a worker that is told to end hands back what is not done by then
-    stuck_seconds: float = Field(120.0, ge=2, le=3600)  # a worker that takes up no work for so long although there is some ends
+    stuck_seconds: float = Field(120.0, ge=2, le=3600)  # a worker that takes nothing for so long though there is work ends
     cost_per_image: float = Field(0.0, ge=0)  # for the estimate of --dry-run, in any one currency; 0: not said
     cost_per_hour: float = Field(0.0, ge=0)  # of an order's duration; 0: not said
     retrain_every_hours: float = Field(0.0, ge=0, le=8760)  # 0: off
