@@ -1,6 +1,6 @@
 """Does what is stored of a generation job agree with itself? Ledger, parts, results, pictures, checksums, papers.
 
-Reads and never repairs. Memory: 9 bytes per picture of the order, a few parts, and results.jsonl.
+Reads and never repairs. Memory: 10 bytes per picture of the order, a few parts, and results.jsonl.
 """
 
 import json
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from aigc_core.errors import InvalidSpec, NotFound
 from aigc_core.generation import shard
 from aigc_core.generation.encode import EXTENSIONS, sha256
+from aigc_core.jobs.items import Item, items_of
 from aigc_core.jobs.plan import chunk_count, chunk_range
 from aigc_core.jobs.records import Job
-from aigc_core.jobs.specs import GenerationSpec
+from aigc_core.jobs.specs import IMAGE_FORMATS, GenerationSpec
 from aigc_core.storage import layout
 from aigc_core.storage.object_store import ObjectStore
 
@@ -30,7 +31,7 @@ PROBLEMS_MAX = 1_000
 CODES = (
     "part_missing", "part_damaged", "index_missing", "index_twice", "line_wrong",
     "object_missing", "object_size", "object_checksum", "object_extra",
-    "results_missing", "results_differ", "errors_differ", "summary_missing", "counts_differ",
+    "manifest_damaged", "results_missing", "results_differ", "errors_differ", "summary_missing", "counts_differ",
 )  # fmt: skip
 
 T = TypeVar("T")
@@ -106,11 +107,11 @@ class _Verification:
         self.findings = Findings()
         self.items = self.payload_bytes = 0
         self._job_id, self._spec, self._store, self._threads, self._quick = job_id, spec, store, threads, quick
-        self._extension = EXTENSIONS[spec.format]
         self._committed: list[int] = []
         # Bytes of what must be there: of pictures by index, or of shards by chunk; -1: nothing must.
         places = spec.count if spec.packing == "objects" else chunk_count(spec.count, spec.chunk_items)
         self._sizes = array("q", [-1]) * places
+        self._formats = bytearray([IMAGE_FORMATS.index(spec.format)]) * places  # of pictures by index
 
     def parts(self, done: set[int] | None) -> None:
         """Every committed chunk has a part with one right line per picture, and the pictures have its checksums."""
@@ -128,6 +129,8 @@ class _Verification:
                 self._pictures(chunk, right)
             except (ValueError, KeyError, TypeError) as error:
                 self.findings.add("part_damaged", key, f"{type(error).__name__}: {error}")
+            except InvalidSpec as error:
+                self.findings.add("manifest_damaged", key, f"what it should tell of is not known: {error}")
 
     def names(self, *, is_over: bool) -> None:
         """What must be there is there, with its size, and nothing else is."""
@@ -189,31 +192,31 @@ class _Verification:
     def _right_lines(self, chunk: int, key: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The lines of a part that say what the spec says, each index once."""
         right: dict[int, dict[str, Any]] = {}
+        indexes = chunk_range(self._spec, chunk)
+        items = items_of(self._spec, indexes, job_id=self._job_id, store=self._store)
         for line in lines:
             index = line["index"]
             if index in right:
                 self.findings.add("index_twice", key, f"index {index}")
-            elif index not in chunk_range(self._spec, chunk) or self._wrong_in(chunk, line):
-                what = self._wrong_in(chunk, line) or "chunk"
+            elif what := self._wrong_in(chunk, line, items[index - indexes.start]) if index in indexes else "chunk":
                 self.findings.add("line_wrong", key, f"index {index}: its {what} is not as ordered")
             else:
                 right[index] = line
-        for index in chunk_range(self._spec, chunk):
+        for index in indexes:
             if index not in right:
                 self.findings.add("index_missing", key, f"index {index}")
         self.items += len(right)
         self.payload_bytes += sum(line["bytes"] for line in right.values())
         return list(right.values())
 
-    def _wrong_in(self, chunk: int, line: dict[str, Any]) -> str:
-        """The first field that is not what the spec says; empty when all are."""
-        index = line["index"]
-        tar = self._spec.packing == "tar"
-        expected = {
-            "seed": self._spec.seed_of(index),
-            "class": self._spec.class_of(index),
-            "key": layout.shard_key(self._job_id, chunk) if tar else layout.image_key(self._job_id, index, self._extension),
-        }
+    def _wrong_in(self, chunk: int, line: dict[str, Any], item: Item) -> str:
+        """The first field that is not what was ordered; empty when all are."""
+        if self._spec.packing == "tar":
+            key = layout.shard_key(self._job_id, chunk)
+        else:
+            self._formats[item.index] = IMAGE_FORMATS.index(item.format)
+            key = self._key_of(item.index)
+        expected = item.facts | {"key": key}
         return next((name for name, value in expected.items() if line[name] != value), "")
 
     def _pictures(self, chunk: int, lines: list[dict[str, Any]]) -> None:
@@ -242,14 +245,20 @@ class _Verification:
 
     def _place_of(self, key: str) -> int | None:
         """The index, or for shards the chunk, of which this is the key; None when it is the key of none."""
-        stem = key.rsplit("/", 1)[-1].partition(".")[0]
+        stem, _, extension = key.rsplit("/", 1)[-1].partition(".")
         place = int(stem) if stem.isdecimal() else -1
-        return place if 0 <= place < len(self._sizes) and self._key_of(place) == key else None
+        if not 0 <= place < len(self._sizes):
+            return None
+        # The format of a manifest's picture is known once its part has been read.
+        open_format = self._spec.manifest_sha256 and self._spec.packing == "objects" and self._sizes[place] < 0
+        if open_format and extension in EXTENSIONS.values():
+            return place if layout.image_key(self._job_id, place, extension) == key else None
+        return place if self._key_of(place) == key else None
 
     def _key_of(self, place: int) -> str:
         if self._spec.packing == "tar":
             return layout.shard_key(self._job_id, place)
-        return layout.image_key(self._job_id, place, self._extension)
+        return layout.image_key(self._job_id, place, EXTENSIONS[IMAGE_FORMATS[self._formats[place]]])
 
     def _is_parts(self, results: bytes) -> bool:
         at = 0

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -15,9 +17,10 @@ from aigc_core.generation.predictor import FakePredictor
 from aigc_core.generation.run_chunk import ChunkRunner
 from aigc_core.generation.verify import Report, verify
 from aigc_core.jobs.execute import Heartbeat
+from aigc_core.jobs.manifest.read import read_manifest
 from aigc_core.jobs.memory_ledger import MemoryLedger
 from aigc_core.jobs.records import FINALISE, By
-from aigc_core.jobs.states import JobKind
+from aigc_core.jobs.states import JobKind, JobState
 from aigc_core.storage import layout
 from aigc_core.storage.memory import MemoryObjectStore
 
@@ -27,9 +30,17 @@ JOB = "g1"
 class Ended:
     """A job of 300 pictures in 3 chunks, run to its end in memory."""
 
-    def __init__(self, threads: ThreadPoolExecutor, *, packing: str = "objects", cancel_after: int = 99) -> None:
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        *,
+        packing: str = "objects",
+        cancel_after: int = 99,
+        manifest: Path | None = None,
+    ) -> None:
         self.ledger, self.store = MemoryLedger(SystemClock()), MemoryObjectStore()
-        spec = a_generation_spec(count=300, packing=packing)
+        digest = "" if manifest is None else self.put_manifest(manifest)
+        spec = a_generation_spec(count=300, packing=packing, manifest_sha256=digest)
         self.store.put(layout.spec_key(JOB), spec.to_json().encode())
         self.ledger.submit(JOB, spec, idempotency_key=JOB)
         clock = SystemClock()
@@ -42,6 +53,11 @@ class Ended:
             self.ledger.complete(lease, report)
             if lease.chunk == cancel_after:
                 self.ledger.cancel(JOB, By(who="tester"))
+
+    def put_manifest(self, path: Path) -> str:
+        with read_manifest(path, model="m", class_names=(), image_format="png") as manifest:
+            manifest.store(JOB, self.store)
+            return manifest.blocks.sha256
 
     def verified(self, *, quick: bool = False) -> Report:
         done = self.ledger.done_chunks(JOB)
@@ -141,6 +157,42 @@ def test_what_is_broken_is_found_by_a_quick_look_too(
     damage(ended)
     assert codes <= ended.codes(quick=True)
     assert codes <= ended.codes()
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """300 pictures with ids, every other one as WebP."""
+    lines = [f"{1_000 - n},n{n},{'webp' if n % 2 else ''}\n" for n in range(300)]
+    (tmp_path / "m.csv").write_text("seed,id,format\n" + "".join(lines))
+    return tmp_path / "m.csv"
+
+
+@pytest.mark.parametrize("packing", ["objects", "tar"])
+def test_the_pictures_of_a_manifest_are_those_of_its_lines(
+    threads: ThreadPoolExecutor, manifest: Path, packing: str
+) -> None:
+    ended = Ended(threads, packing=packing, manifest=manifest)
+    assert (ended.codes(), ended.verified().items) == (set(), 300)
+    set_line(ended, 1, id="other")
+    assert "line_wrong" in ended.codes(quick=True)
+    ended.store.delete([layout.manifest_key(JOB, 0)])
+    assert "manifest_damaged" in ended.codes(quick=True)
+
+
+def test_a_picture_of_a_manifest_in_another_format_is_one_too_many(threads: ThreadPoolExecutor, manifest: Path) -> None:
+    ended = Ended(threads, manifest=manifest)
+    ended.store.put(layout.image_key(JOB, 5, "png"), b"x")
+    assert ended.codes() == {"object_extra"}
+
+
+def test_a_picture_of_a_manifest_whose_chunk_is_in_work_is_not_one_too_many(
+    threads: ThreadPoolExecutor, manifest: Path
+) -> None:
+    ended = Ended(threads, manifest=manifest, cancel_after=1)
+    running = replace(ended.ledger.job(JOB), state=JobState.RUNNING)
+    ended.store.put(layout.image_key(JOB, 299, "webp"), b"x")
+    report = verify(JOB, job=running, done=ended.ledger.done_chunks(JOB), store=ended.store, quick=True)
+    assert report.problems == ()
 
 
 @pytest.mark.parametrize("packing", ["objects", "tar"])
