@@ -22,14 +22,15 @@ def print_estimate(found: Estimate, *, priced: bool, manifest: Manifest | None, 
         emit_json(asdict(found) | lines)
         return
     bytes_said = NOT_MEASURED if found.payload_bytes is None else f"about {found.payload_bytes:,}"
-    cost_said = f"about {found.cost:,.2f}" if found.cost is not None else NOT_MEASURED
+    cost_said = f"about {_amount(found.cost)}" if found.cost is not None else NOT_MEASURED
     click.echo(f"pictures   {found.image_count:,}")
     click.echo(f"chunks     {found.chunk_count:,}")
     click.echo(f"bytes      {bytes_said}")
     click.echo(f"duration   {NOT_MEASURED if found.seconds is None else f'about {_duration(found.seconds)}'}")
     click.echo(f"cost       {cost_said if priced else 'not said: set AIGC_COST_PER_IMAGE or AIGC_COST_PER_HOUR'}")
     if found.measured_jobs:
-        click.echo(f"measured   on {found.measured_images:,} pictures of {found.measured_jobs} earlier orders of the model")
+        orders = "an earlier order" if found.measured_jobs == 1 else f"{found.measured_jobs} earlier orders"
+        click.echo(f"measured   on {found.measured_images:,} pictures of {orders} of the model")
     if manifest is not None and manifest.wrong_count:
         click.echo(f"left out   {manifest.wrong_count:,} wrong lines")
     click.echo("nothing was ordered")
@@ -54,6 +55,11 @@ def print_left_out(made: Runtime, job_id: str, manifest: Manifest) -> None:
 
 def _listed(refused: ManifestRefused) -> list[Mapping[str, object]]:
     return [asdict(problem) for problem in refused.problems]
+
+
+def _amount(cost: float) -> str:
+    """Two decimals, or two digits of less than one."""
+    return f"{cost:,.2f}" if cost >= 1 or not cost else f"{cost:.2g}"
 
 
 def _duration(seconds: float) -> str:
