@@ -217,6 +217,17 @@ def test_a_late_answer_of_an_overtaken_attempt_changes_only_its_own_line(world: 
     assert world.log() == [(1, "failed", 500), (2, "delivered", 200)]
 
 
+def test_a_late_failure_of_an_overtaken_attempt_leaves_the_newer_one_its_time(world: World) -> None:
+    with receiving(500) as receiver:
+        world.end(a_generation_spec(count=128, webhook=receiver.url))
+        world.announce()
+        (slow,) = world.deliveries.claim(count_max=1, hold_seconds=0)
+        (_,) = world.deliveries.claim(count_max=1, hold_seconds=50)
+        held_until = world.deliveries.of_job("job")[0].next_at
+        assert world.deliver(slow) == "failed"
+        assert world.deliveries.of_job("job")[0].next_at == held_until
+
+
 def test_how_a_training_ended_is_written_to_s3(world: World) -> None:
     world.end(a_training_spec(), "t1")
     world.announce()

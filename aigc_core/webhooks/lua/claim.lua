@@ -14,7 +14,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'aigc:webhooks:due', '-inf', at,
     redis.call('HSET', key, 'state', 'given_up')
   else
     local attempt = redis.call('HINCRBY', key, 'attempts', 1)
-    redis.call('ZADD', 'aigc:webhooks:due', string.format('%.3f', at + tonumber(ARGV[2])), id)
+    redis.call('ZADD', 'aigc:webhooks:due', string.format('%.6f', at + tonumber(ARGV[2])), id)
     redis.call('HSET', key .. ':log', attempt, cjson.encode({at = string.format('%.3f', at), outcome = 'sending'}))
     redis.call('EXPIRE', key .. ':log', ARGV[4])
     claimed[#claimed + 1] = {id, v[1], v[2], v[3], attempt, attempt - tonumber(v[5])}

@@ -10,7 +10,7 @@ local time = redis.call('TIME')
 local at = time[1] + time[2] / 1e6
 redis.call('HSET', key, 'job', ARGV[2], 'url', ARGV[3], 'body', ARGV[4], 'state', 'pending', 'attempts', 0, 'base', 0,
   'created_at', string.format('%.3f', at))
-redis.call('ZADD', 'aigc:webhooks:due', string.format('%.3f', at), ARGV[1])
+redis.call('ZADD', 'aigc:webhooks:due', string.format('%.6f', at), ARGV[1])
 redis.call('SADD', 'aigc:webhooks:of:' .. ARGV[2], ARGV[1])
 redis.call('EXPIRE', key, ARGV[5])
 redis.call('EXPIRE', 'aigc:webhooks:of:' .. ARGV[2], ARGV[5])

@@ -17,7 +17,7 @@ elseif state == 'pending' and redis.call('HGET', key, 'attempts') == attempt the
     redis.call('HSET', key, 'state', 'given_up')
     redis.call('ZREM', 'aigc:webhooks:due', ARGV[1])
   else
-    redis.call('ZADD', 'aigc:webhooks:due', string.format('%.3f', at + tonumber(ARGV[7])), ARGV[1])
+    redis.call('ZADD', 'aigc:webhooks:due', string.format('%.6f', at + tonumber(ARGV[7])), ARGV[1])
   end
 end
 return 1
