@@ -40,11 +40,13 @@ def configure() -> None:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            "client_name": "aigc",  # in CLIENT LIST, where somebody looks for what floods Redis
         },
         # SIGTERM ends a worker; with threads a soft shutdown would only sleep (workers/watchdog.py).
         worker_soft_shutdown_timeout=0,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease decides, not the socket
         beat_max_loop_interval=30,
+        beat_sync_every=1,  # a beat that was killed must know what it sent, or a schedule of days begins anew
         timezone="UTC",
     )
 

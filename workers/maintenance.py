@@ -1,6 +1,7 @@
 """Repairs and schedules: plain functions behind the tasks that beat sends. Any number of them may run at once."""
 
 from aigc_core.errors import AigcError, AlreadyOrdered
+from aigc_core.jobs.ledger import Ledger
 from aigc_core.jobs.records import Repair
 from workers import metrics
 from workers.bootstrap import Runtime
@@ -55,18 +56,22 @@ def retrain_once(made: Runtime, slot: int) -> bool:
 
 @app.task(name=PRUNE)
 def prune() -> None:
-    """Forget jobs that ended longer ago than AIGC_KEEP_JOBS_DAYS, in steps of a few milliseconds each; S3 keeps them."""
+    """Forget jobs that ended longer ago than AIGC_KEEP_JOBS_DAYS; S3 keeps them."""
     made = runtime()
-    if not made.settings.keep_jobs_days:
-        return
-    forgotten = 0
-    for _ in range(PRUNE_PASSES_MAX):
-        found = len(made.ledger.prune(keep_seconds=made.settings.keep_jobs_days * 86_400))
-        forgotten += found
-        if not found:
-            break
+    forgotten = prune_once(made.ledger, keep_days=made.settings.keep_jobs_days)
     if forgotten:
         log.info("pruned", jobs=forgotten)
+
+
+def prune_once(ledger: Ledger, *, keep_days: float, passes_max: int = PRUNE_PASSES_MAX) -> int:
+    """Forget old jobs in steps of a few milliseconds each, so many at most; how many jobs. 0 days: nothing."""
+    forgotten = 0
+    for _ in range(passes_max if keep_days else 0):
+        found = len(ledger.prune(keep_seconds=keep_days * 86_400))
+        if not found:
+            break
+        forgotten += found
+    return forgotten
 
 
 def reap_once() -> Repair:
