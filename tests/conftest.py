@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from servers import free_port, process, redis_servers, running_redis, wait_for_port
@@ -13,6 +14,10 @@ from aigc_core.jobs.redis_ledger import connect
 from aigc_core.storage.s3 import S3ObjectStore
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A slow machine is no failure of a property.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 S3_ACCESS_KEY, S3_SECRET_KEY = "accesskey0123456", "secretkey0123456"
 
