@@ -1,7 +1,9 @@
 """Rebuild the ledger from S3 after Redis is gone: what was ordered, and which chunks of it are made.
 
-S3 does not know of a cancellation, a pause or a priority that was changed: a job without a summary runs to its end as it was
-ordered. Orders come back in the order of their ids, which is that of their submission.
+S3 does not know of a cancellation, a pause or a priority that was changed, nor of a retry after the end: a job without a
+summary runs to its end as it was ordered, one with a summary stays as it ended. A spec whose submit broke off before the
+ledger took it comes back as an order too: look at the dry run. Orders come back in the order of their ids, which is that of
+their submission.
 """
 
 import json
