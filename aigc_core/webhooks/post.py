@@ -64,28 +64,28 @@ def post(
         sock = _connected(parts.hostname, port, allow_private=allow_private)
     except (OSError, ValueError) as error:
         return Answer(status=0, text=_reason(error))
-    over = threading.Event()
+    connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds_max)
+    sock.settimeout(seconds_max)
+    connection.sock = sock
+    over, wire = threading.Event(), [sock]  # the last is in use; http.client lets go of its own while an answer is read
     # Time-outs of sockets are per packet: an answer that drips would last for ever.
-    alarm = threading.Timer(seconds_max, _cut, (sock, over))
+    alarm = threading.Timer(seconds_max, _cut, (wire, over))
     alarm.daemon = True
     alarm.start()
-    connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds_max)
     try:
-        sock.settimeout(seconds_max)
-        connection.sock = _secured(sock, parts.hostname) if parts.scheme == "https" else sock
-        connection.request("POST", path, body, dict(headers) | {"connection": "close"})
-        response = connection.getresponse()
-        text = response.read(ANSWER_BYTES_MAX).decode("utf-8", "replace")
+        if parts.scheme == "https":
+            connection.sock = _secured(wire, parts.hostname)
+        answer = _exchanged(connection, path, body, headers)
         if over.is_set():
             raise TimeoutError
-        return Answer(status=response.status, text=text)
+        return answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         late = over.is_set() or isinstance(error, TimeoutError)
         return Answer(status=0, text=f"no answer within {seconds_max:.0f} s" if late else _reason(error))
     finally:
         alarm.cancel()
         connection.close()
-        sock.close()
+        wire[-1].close()
 
 
 def check_address(address: str) -> None:
@@ -122,14 +122,26 @@ def _connected(host: str, port: int, *, allow_private: bool) -> socket.socket:
     raise failure
 
 
-def _secured(sock: socket.socket, host: str) -> socket.socket:
-    return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+def _secured(wire: list[socket.socket], host: str) -> ssl.SSLSocket:
+    """TLS, with the certificate checked; it is on the wire before a server can drip."""
+    context = ssl.create_default_context()
+    secured = context.wrap_socket(wire[-1], server_hostname=host, do_handshake_on_connect=False)
+    wire.append(secured)
+    secured.do_handshake()
+    return secured
 
 
-def _cut(sock: socket.socket, over: threading.Event) -> None:
+def _exchanged(connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    connection.request("POST", path, body, dict(headers) | {"connection": "close"})
+    response = connection.getresponse()
+    return Answer(status=response.status, text=response.read(ANSWER_BYTES_MAX).decode("utf-8", "replace"))
+
+
+def _cut(wire: list[socket.socket], over: threading.Event) -> None:
     over.set()
     with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+        # Of the plain socket: an SSLSocket's own would put the connection in the clear for the thread that reads.
+        socket.socket.shutdown(wire[-1], socket.SHUT_RDWR)
 
 
 def _reason(error: Exception) -> str:
