@@ -41,6 +41,7 @@ bench: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/pytest -q tests/e2e/test_worker_killed.py
+	AIGC_SIMULATION_SEEDS=10000 AIGC_MACHINE_EXAMPLES=1000 $(BIN)/pytest -q tests/simulation tests/contract/test_ledger_machine.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
