@@ -35,6 +35,7 @@ quickstart: $(STAMP)
 	$(BIN)/aigc quickstart
 
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.generation
 	$(BIN)/python -m benchmarks.manifest
