@@ -24,12 +24,21 @@ Work = Callable[[Lease, "Heartbeat"], ChunkReport]
 class Heartbeat:
     """Renews a lease in a thread of its own while the work runs."""
 
-    def __init__(self, lease: Lease, *, ledger: Ledger, clock: Clock, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        lease_seconds: float,
+        renew_every_seconds: float | None = None,  # a quarter of the lease; another for a simulation, whose time is not real
+    ) -> None:
         self.state = LeaseState.HELD
         self._lease = lease
         self._ledger = ledger
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._renew_every_seconds = renew_every_seconds or lease_seconds / 4
         self._renewed_at = clock.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{lease.job_id}-{lease.chunk}", daemon=True)
@@ -55,7 +64,7 @@ class Heartbeat:
         self._thread.join()
 
     def _renew(self) -> None:
-        while not self._over.wait(self._lease_seconds / 4) and self.state is not LeaseState.LOST:
+        while not self._over.wait(self._renew_every_seconds) and self.state is not LeaseState.LOST:
             asked_at = self._clock.monotonic()
             try:
                 self.state = self._ledger.renew(self._lease, lease_seconds=self._lease_seconds)
@@ -74,6 +83,7 @@ class Executor:
     clock: Clock
     worker: str
     lease_seconds: float
+    renew_every_seconds: float | None = None
 
     def execute(self, kind: JobKind, work: Work) -> Outcome:
         """Claim a chunk, do the work, record what came of it; safe to call any number of times.
@@ -93,7 +103,7 @@ class Executor:
 
     def _done(self, lease: Lease, work: Work, started: float) -> Outcome:
         try:
-            with Heartbeat(lease, ledger=self.ledger, clock=self.clock, lease_seconds=self.lease_seconds) as heartbeat:
+            with self._heartbeat(lease) as heartbeat:
                 report = work(lease, heartbeat)
         except LeaseLost as error:
             return self._outcome(lease, Ended(result="lost", more=True), started, error=error)
@@ -114,6 +124,15 @@ class Executor:
             word = "retried" if ended.result == "retried" else "failed"
             return self._outcome(lease, ended, started, word=word, error=error)
         return self._outcome(lease, self.ledger.complete(lease, report), started, word="ok", report=report)
+
+    def _heartbeat(self, lease: Lease) -> Heartbeat:
+        return Heartbeat(
+            lease,
+            ledger=self.ledger,
+            clock=self.clock,
+            lease_seconds=self.lease_seconds,
+            renew_every_seconds=self.renew_every_seconds,
+        )
 
     def _outcome(
         self,

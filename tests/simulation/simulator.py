@@ -30,6 +30,7 @@ from aigc_core.storage.memory import MemoryObjectStore
 #: Virtual seconds: faults happen until then; all must be over by then.
 STORM_SECONDS, END_SECONDS = 300.0, 4_000.0
 LEASE_SECONDS, TICK_SECONDS = 30.0, 5.0
+NEVER = 1e6
 WORKERS, WINDOW, CHUNK_ITEMS = 4, 3, 64
 
 #: What people do to a live order, as often as it stands here.
@@ -187,7 +188,13 @@ class Simulation:
 
     def take(self, worker: str, actor: Actor) -> None:
         """What `work_on` does with a ticket, in a process that may be killed."""
-        executor = Executor(ledger=self.ledger, clock=self.world.clock, worker=worker, lease_seconds=LEASE_SECONDS)  # type: ignore[arg-type]
+        executor = Executor(
+            ledger=self.ledger,  # type: ignore[arg-type]
+            clock=self.world.clock,
+            worker=worker,
+            lease_seconds=LEASE_SECONDS,
+            renew_every_seconds=NEVER,  # `pass_time` renews, in the simulation's time
+        )
         try:
             outcome = executor.execute(JobKind.GENERATION, lambda lease, heartbeat: self.work(lease, heartbeat, actor))
         except Unavailable:
