@@ -18,6 +18,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from aigc_core import failpoints
 from aigc_core.errors import NotFound, Transient
 from aigc_core.storage import layout
 from aigc_core.storage.object_store import ObjectStore
@@ -110,7 +111,9 @@ def _take_version(folder: Path, building: Path, card: ModelCard) -> ModelCard:
     card_path.write_text(card.to_json())
     _sync(building)
     building.chmod(0o755)  # mkdtemp made it private; the model server is another user
+    failpoints.hit("before_publish_rename")
     os.rename(building, folder / str(card.version))
+    failpoints.hit("after_publish_rename")
     _sync_folder(folder)
     return card
 

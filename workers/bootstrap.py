@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+from aigc_core import failpoints
 from aigc_core.clock import Clock, SystemClock
 from aigc_core.errors import Unavailable
 from aigc_core.generation.predictor import Predictor
@@ -30,8 +31,10 @@ class Runtime:
 
     @classmethod
     def from_env(cls) -> "Runtime":
-        """The runtime that the environment describes; `InvalidSpec` for a setting that is wrong."""
-        return cls(read_settings())
+        """The runtime that the environment describes, failpoints armed; `InvalidSpec` for a setting that is wrong."""
+        settings = read_settings()
+        failpoints.arm(settings.failpoints)
+        return cls(settings)
 
     @cached_property
     def ledger(self) -> RedisLedger:

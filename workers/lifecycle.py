@@ -8,6 +8,7 @@ from functools import cache
 import structlog
 from celery.signals import setup_logging, worker_ready
 
+from aigc_core import failpoints
 from aigc_core.errors import AigcError, Unavailable
 from aigc_core.jobs.execute import Heartbeat, Work
 from aigc_core.jobs.records import FINALISE, ChunkReport, Lease, Outcome
@@ -66,8 +67,10 @@ def work_on(kind: JobKind, work: Work, *, task: str) -> Outcome | None:
         log.warning("claim", error=str(error))
         return None
     if outcome.more:
+        failpoints.hit("before_next_ticket")
         with suppress(Unavailable):  # the reaper publishes it then
             publish_tickets(kind, 1)
+        failpoints.hit("after_next_ticket")
     if outcome.chunk == FINALISE or (outcome.kind is JobKind.TRAINING and outcome.job_id):
         with suppress(Unavailable):  # beat's next tick tells of the end then
             publish_tick(WEBHOOKS)

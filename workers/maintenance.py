@@ -1,5 +1,6 @@
 """Repairs and schedules: plain functions behind the tasks that beat sends. Any number of them may run at once."""
 
+from aigc_core import failpoints
 from aigc_core.errors import AigcError, AlreadyOrdered
 from aigc_core.jobs.ledger import Ledger
 from aigc_core.jobs.records import Repair
@@ -77,9 +78,11 @@ def prune_once(ledger: Ledger, *, keep_days: float, passes_max: int = PRUNE_PASS
 def reap_once() -> Repair:
     """Take expired leases back, end what has expired, and see that there are tickets for all that can be claimed."""
     repair = runtime().ledger.reap()
+    failpoints.hit("after_reap")
     for kind, claimable in repair.claimable.items():
         if claimable:
             top_up_tickets(kind, claimable)
+    failpoints.hit("after_reap_tickets")
     metrics.observe_repair(repair)
     if repair.expired or repair.jobs_expired:
         log.info("reaped", expired=repair.expired, jobs_expired=repair.jobs_expired)

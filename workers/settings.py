@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from aigc_core import failpoints
 from aigc_core.errors import InvalidSpec
 from aigc_core.webhooks.sign import key_of
 
@@ -65,6 +66,7 @@ class Settings(BaseModel):
     retrain_dataset: str = ""
     retrain_model: str = ""
     retrain_preset: str = "dcgan-64"
+    failpoints: str = ""  # for tests: where this process is to end, stop or fail; see aigc_core/failpoints.py
 
     @field_validator("redis_url")
     @classmethod
@@ -85,6 +87,15 @@ class Settings(BaseModel):
                 key_of(value.get_secret_value())
             except InvalidSpec as error:
                 raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("failpoints")
+    @classmethod
+    def _failpoints(cls, value: str) -> str:
+        try:
+            failpoints.parse(value)
+        except InvalidSpec as error:
+            raise ValueError(str(error)) from error
         return value
 
     @field_validator("serving_targets")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from aigc_core import failpoints
 from aigc_core.clock import Clock
 from aigc_core.errors import InvalidSpec
 from aigc_core.generation import shard
@@ -65,13 +66,17 @@ class ChunkRunner:
         if spec.packing == "tar":
             key = layout.shard_key(lease.job_id, lease.chunk)
             self._store.put_stream(key, self._shard(key, files, tally), content_type=shard.CONTENT_TYPE)
+            failpoints.hit("after_images_put")
         else:
             for items, payloads in files:
                 self._store.put_many(self._uploads(lease.job_id, items, payloads, tally))
+                failpoints.hit("after_images_put")
         store_seconds = self._clock.monotonic() - started - tally.predict_seconds - tally.encode_seconds
         heartbeat.check()
         text = "".join(tally.lines).encode()
+        failpoints.hit("before_results_put")
         self._store.put(layout.part_key(lease.job_id, lease.chunk), text, content_type="application/x-ndjson")
+        failpoints.hit("after_results_put")
         seconds = {"predict": tally.predict_seconds, "encode": tally.encode_seconds, "store": store_seconds}
         return ChunkReport(completed=len(tally.lines), payload_bytes=tally.payload_bytes, step_seconds=seconds)
 

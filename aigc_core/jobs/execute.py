@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from aigc_core import failpoints
 from aigc_core.clock import Clock
 from aigc_core.errors import Cancelled, LeaseLost, Unavailable
 from aigc_core.jobs.ledger import Ledger
@@ -94,6 +95,7 @@ class Executor:
         if lease is None:
             draining = self.ledger.is_draining(self.worker)
             return Outcome(kind=kind, result="draining" if draining else "nothing")
+        failpoints.hit("after_claim")
         started = self.clock.monotonic()
         try:
             return self._done(lease, work, started)
@@ -123,7 +125,10 @@ class Executor:
             )
             word = "retried" if ended.result == "retried" else "failed"
             return self._outcome(lease, ended, started, word=word, error=error)
-        return self._outcome(lease, self.ledger.complete(lease, report), started, word="ok", report=report)
+        failpoints.hit("before_complete")
+        ended = self.ledger.complete(lease, report)
+        failpoints.hit("after_complete")
+        return self._outcome(lease, ended, started, word="ok", report=report)
 
     def _heartbeat(self, lease: Lease) -> Heartbeat:
         return Heartbeat(

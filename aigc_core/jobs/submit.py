@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from aigc_core import failpoints
 from aigc_core.clock import Clock
 from aigc_core.errors import AigcError, InvalidSpec, Unavailable
 from aigc_core.jobs.ledger import Ledger
@@ -56,6 +57,7 @@ def submit(
         raise InvalidSpec("an order by manifest came without its manifest; use Producer.generate_manifest")
     job_id = new_job_id(kind, clock)
     _put(job_id, spec, attachment, store)
+    failpoints.hit("after_spec_put")
     try:
         submission = ledger.submit(job_id, spec, idempotency_key=idempotency_key or job_id)
     except InvalidSpec:
@@ -66,11 +68,13 @@ def submit(
         raise Unavailable(
             f"{error}; whether the order was taken is not known: see `aigc job {job_id}` before ordering again"
         ) from error
+    failpoints.hit("after_submit")
     if not submission.is_new:
         _take_back(job_id, attachment, store)
         return submission.job_id
     with suppress(Unavailable):
         publish(kind, submission.tickets)
+    failpoints.hit("after_submit_tickets")
     return submission.job_id
 
 
