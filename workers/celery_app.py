@@ -3,6 +3,7 @@
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
+from workers import broker
 from workers.settings import read_settings
 
 app = Celery("aigc", include=[])
@@ -11,6 +12,7 @@ app = Celery("aigc", include=[])
 def configure() -> None:
     """Read the settings into the application; called when the module is loaded."""
     settings = read_settings()
+    broker.repair()
     app.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
         result_backend=None,  # the ledger has the results
