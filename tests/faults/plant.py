@@ -56,6 +56,12 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     return answer
 
 
+def memory() -> Path | None:
+    """A file system without a disk for what the pieces keep, where there is one: a hundred thousand small files."""
+    shm = Path("/dev/shm")
+    return shm if shm.is_dir() else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphans:
     """What a killed worker held."""
@@ -71,6 +77,7 @@ class Plant:
         self.folder = folder
         self.stack = ExitStack()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.changed: set[str] = set()  # processes that run with settings of their own
         self.ports = {name: free_port() for name in ("redis", "s3", "serving")}
         self.bucket_folder = folder / "s3" / BUCKET
         self.bucket_folder.mkdir(parents=True)
@@ -158,6 +165,10 @@ class Plant:
     def spawn(self, name: str, command: list[str], **settings: str) -> None:
         """A process of its own group under a name; its log is `<name>.log`."""
         self.end(name)
+        if settings.keys() - {"AIGC_HOME"}:
+            self.changed.add(name)
+        else:
+            self.changed.discard(name)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.children[name] = subprocess.Popen(
                 command,
@@ -196,6 +207,23 @@ class Plant:
 
     def alive(self, name: str) -> bool:
         return name in self.children and self.children[name].poll() is None
+
+    def calm(self) -> None:
+        """Back to two undisturbed workers, one beat, and events from here on; before a row."""
+        for name in set(self.children) - {"redis", "s3", "serving", "beat", "a", "b"}:
+            self.end(name)
+        if not self.alive("redis"):
+            self.start_redis()
+        if not self.alive("serving"):
+            self.start_serving()
+        if not self.alive("beat") or "beat" in self.changed:
+            self.beat("beat")
+        for name in ("a", "b"):
+            if not self.alive(name) or name in self.changed:
+                self.worker(name)
+        for name in ("a", "b"):
+            self.wait_ready(name)
+        self.forget_events()
 
     def signal(self, name: str, number: signal.Signals) -> None:
         os.kill(self.children[name].pid, number)
@@ -276,6 +304,16 @@ class Plant:
     def forget_events(self) -> None:
         self.events = []
         self.position = self.ledger.last_event()
+
+    def recovered(self, orphans: Orphans, seconds: float = 30) -> list[float]:
+        """Wait until every orphan was taken over; `recovery_seconds` of them."""
+
+        def all_() -> bool:
+            self.read_events()
+            return len(self.recovery_seconds(orphans)) >= len(orphans.chunks)
+
+        until(all_, seconds, f"orphans {sorted(orphans.chunks)} are taken over")
+        return self.recovery_seconds(orphans)
 
     def recovery_seconds(self, orphans: Orphans) -> list[float]:
         """From the death until each orphaned chunk was committed by somebody else."""
