@@ -146,9 +146,9 @@ print(Producer.from_env().train(dataset={DATASET!r}, model="trained", preset="qu
 
 
 def training_killed(plant: Plant, n: int) -> Seen:
-    """kill -9 of the training worker and its child after every second checkpoint."""
+    """kill -9 of the training worker and its child after a checkpoint."""
     ensure_dataset(plant)
-    job_id = plant.run_code(TRAIN.replace("STEPS", str(40 * n + 40))).stdout.strip()
+    job_id = plant.run_code(TRAIN.replace("STEPS", str(20 * n + 30))).stdout.strip()
     pointer = plant.bucket_folder / layout.training_prefix(job_id) / "checkpoint.json"
     killed_at, lost_steps = 0, []
     for _ in range(n):

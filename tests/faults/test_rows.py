@@ -1,11 +1,13 @@
 """The rows of the fault matrix that every test run shows, a few times each; `make faults` has all of them."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from faults.matrix import Row
-from faults.plant import Plant
+from faults.plant import Plant, memory
 from faults.rows import ROWS
 from faults.verify import leftovers
 
@@ -16,8 +18,8 @@ SLACK = 3.0
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    made = Plant(tmp_path_factory.mktemp("plant"))
+def plant() -> Iterator[Plant]:
+    made = Plant(Path(tempfile.mkdtemp(prefix="plant-", dir=memory())))  # removed by `close`
     try:
         yield made.start()
     finally:
