@@ -108,10 +108,10 @@ def hole(plant: Plant, n: int) -> Seen:
             proxy.mode = "hole"
             since = time.time()
             proxy.mode = "pass"
-            recoveries.append(plant.first_commit_after(since + 0.3))
             plant.wait_final(job_id, 120)
+            recoveries.append(time.time() - since)  # with the rest of the job, which needs new tickets
             found += problems(plant, job_id)
-    return Seen(n=n, figure="works again", problems=found, recoveries=recoveries)
+    return Seen(n=n, figure="the job's rest is done", problems=found, recoveries=recoveries)
 
 
 def reset_storm(plant: Plant, n: int) -> Seen:
