@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,10 @@ class Plant:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stack = ExitStack()
+        with suppress(ValueError):  # not the main thread
+            signal.signal(
+                signal.SIGTERM, lambda *_: sys.exit(1)
+            )  # by way of `close`: the pieces are no children of a terminal
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.changed: set[str] = set()  # processes that run with settings of their own
         self.ports = {name: free_port() for name in ("redis", "s3", "serving")}
@@ -248,7 +251,6 @@ class Plant:
     def close(self) -> None:
         for name in list(self.children):
             self.end(name)
-        self.stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
