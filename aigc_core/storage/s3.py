@@ -78,7 +78,8 @@ class S3ObjectStore:
                 "timeout": f"{REQUEST_SECONDS_MAX}s",
             },
             retry_config={
-                "max_retries": 3,
+                # As many as fit into the time: S3 that says "slow down" to one request in five would otherwise end chunks.
+                "max_retries": 10,
                 "retry_timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=100),

@@ -125,7 +125,7 @@ def _redis(plan: Plan, home: Path) -> Process:
     configuration.touch(mode=0o600)
     configuration.write_text(
         f"bind 127.0.0.1\nport {plan.redis_port}\nrequirepass {plan.redis_password}\ndir {folder.resolve()}\n"
-        'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\ntimeout 0\n'
+        'appendonly yes\nappendfsync always\nsave ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\ntimeout 0\n'
     )
 
     def healthy(_: int) -> bool:
