@@ -24,6 +24,7 @@ from aigc_core.jobs.ledger import EXPIRY_SECONDS
 from aigc_core.jobs.memory_ledger import MemoryLedger
 from aigc_core.jobs.records import FINALISE, ChunkReport, Lease, TeamLimits
 from aigc_core.jobs.redis_ledger import RedisLedger
+from aigc_core.jobs.specs import GenerationSpec
 from aigc_core.jobs.states import JobKind, JobState, LeaseState
 
 WINDOW = 3
@@ -124,7 +125,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def recover(self, job_id: str, made: set[int]) -> None:
         spec = self.seen.jobs.get(job_id)
-        if spec is None:
+        if not isinstance(spec, GenerationSpec):  # the order was refused, and this one is another
             return
         runs = [range(chunk, chunk + 1) for chunk in sorted(made) if chunk * CHUNK_ITEMS < spec.count]
         completed = sum(min(CHUNK_ITEMS, spec.count - run.start * CHUNK_ITEMS) for run in runs)
