@@ -1,6 +1,6 @@
 """The two networks of a run: a transposed-convolution generator and a projection discriminator.
 
-Neither has a normalisation layer: a picture never depends on the others of its batch, and the running average of the
+Neither normalises over a batch: a picture never depends on the others of its batch, and the running average of the
 weights (EMA) is a complete generator. Pixels are float32 in [-1, 1] on the inside; the generator has no tanh, so its
 output may leave that range and is clipped where it is shown or served.
 """
@@ -52,8 +52,11 @@ def build_generator(spec: TrainingSpec, *, name: str = "generator") -> keras.Mod
     hidden = keras.layers.Reshape((BASE_SIZE, BASE_SIZE, first), name="base_maps")(hidden)
     for stage, width in enumerate((*spec.widths[1:], spec.channels)):
         hidden = keras.layers.LeakyReLU(SLOPE, name=f"rectify_{stage}")(hidden)
-        last = stage == len(spec.widths) - 1
-        deviation = math.sqrt(0.1 / hidden.shape[-1]) if last else _he(hidden.shape[-1])
+        kept = _he(hidden.shape[-1])
+        if spec.pixel_norm:
+            hidden = PixelNorm(name=f"normalise_{stage}")(hidden)
+            kept = math.sqrt(1 / hidden.shape[-1])
+        deviation = math.sqrt(0.1 / hidden.shape[-1]) if stage == len(spec.widths) - 1 else kept
         hidden = keras.layers.Conv2DTranspose(
             width, 4, strides=2, padding="same", kernel_initializer=SmoothUpsampling(deviation, _stream(spec, 2 + stage)),
             name=f"upsample_{stage}",
@@ -93,6 +96,19 @@ def build_discriminator(spec: TrainingSpec) -> keras.Model:
         logits = keras.layers.Add(name="logit_and_class")([logits, keras.layers.Dot(1, name="project")([hidden, classes])])
         inputs = [pixels, labels]
     return keras.Model(inputs, keras.layers.Reshape((), name="logits")(logits), name="discriminator")
+
+
+@keras.saving.register_keras_serializable(package="aigc")
+class PixelNorm(keras.layers.Layer):
+    """x / sqrt(mean over the feature maps of x²) at every pixel (Karras et al., arXiv 1710.10196, section 4.2).
+
+    Without it a generator of few steps is a sum of filtered noise: strong features drown weak ones at every pixel alike.
+    No statistics of a batch, so a picture still depends on its own latents alone.
+    """
+
+    def call(self, features: Any) -> Any:
+        """float32 (N, H, W, maps) → the same shape, mean square 1 over the maps."""
+        return features * keras.ops.rsqrt(keras.ops.mean(keras.ops.square(features), axis=-1, keepdims=True) + 1e-8)
 
 
 class SmoothUpsampling(keras.initializers.Initializer):

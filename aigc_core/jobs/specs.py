@@ -126,6 +126,7 @@ class TrainingSpec(Order):
     beta_1: float
     penalty_weight: float  # gamma of the R1 gradient penalty on real pictures; 0 leaves it out
     ema_half_life_images: int  # of the exported generator's running average
+    pixel_norm: bool = False  # the generator's features are normalised per pixel
     augment_probability: float  # of each differentiable augmentation, 0 switches them off
     seed: int = 0
     sample_every_steps: int = 250
