@@ -22,7 +22,8 @@ def run(lease: Lease, heartbeat: Heartbeat) -> ChunkReport:
     """What a lease of a generation job asks for."""
     if lease.chunk == FINALISE:
         made = runtime()
-        return finalise(made.ledger.job(lease.job_id), ledger=made.ledger, store=made.store, clock=made.clock)
+        job = made.ledger.job(lease.job_id)
+        return finalise(job, ledger=made.ledger, store=made.store, clock=made.clock, check=heartbeat.check)
     return _runner().run(lease, heartbeat)
 
 

@@ -231,6 +231,7 @@ def generation_spec(card: ModelCard, *, count: int, seed: int, classes: tuple[st
     return GenerationSpec(
         model=card.name,
         version=card.version,
+        dataset_fingerprint=card.dataset_fingerprint,
         count=count,
         seed=seed,
         latent_dim=card.latent_dim,

@@ -191,13 +191,13 @@ def _end(stop_seconds: float) -> None:
     Also with nothing in work: a connection that hangs must not keep it. Usually this thread is gone with its process before.
     """
     working = in_work()
-    if not working.wait_until_done(stop_seconds):
-        working.stop()
+    working.wait_until_done(stop_seconds)
+    working.stop()  # also what a claim that is under way brings
     working.wait_until_done(END_SECONDS)
+    if not working.count:
+        threading.Event().wait(stop_seconds)
+        log.warning("ending: the worker has not ended by itself")
     if working.count:
         log.warning("ending in the middle of work", handed_back=working.count)
         working.hand_back(runtime().ledger)
-        os._exit(0)
-    threading.Event().wait(stop_seconds)
-    log.warning("ending: the worker has not ended by itself")
     os._exit(0)

@@ -2,10 +2,12 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from aigc_core.clock import Clock
+from aigc_core.errors import NotFound
 from aigc_core.generation.papers import error_lines, result_parts, summary
 from aigc_core.jobs.ledger import Ledger
 from aigc_core.jobs.records import ChunkReport, Job
@@ -21,19 +23,38 @@ SHEET_PIXELS_MIN = 64
 NDJSON = "application/x-ndjson"
 
 
-def finalise(job: Job, *, ledger: Ledger, store: ObjectStore, clock: Clock) -> ChunkReport:
-    """Put the job's papers together and say how it ended; the pictures themselves are not touched."""
+def finalise(
+    job: Job, *, ledger: Ledger, store: ObjectStore, clock: Clock, check: Callable[[], None] = lambda: None
+) -> ChunkReport:
+    """Put the job's papers together and say how it ended; the pictures themselves are not touched.
+
+    `check` raises when the lease is lost: somebody else may be writing newer papers then.
+    """
     done = sorted(ledger.done_chunks(job.id))
-    store.put_stream(layout.results_key(job.id), result_parts(job.id, done, store), content_type=NDJSON)
-    store.put_stream(layout.errors_key(job.id), error_lines(job, ledger, ended=True), content_type=NDJSON)
-    first_lines = _first_lines(job.id, done, store)
-    if first_lines:
-        sheet = contact_sheet(list(_pictures([json.loads(line) for line in first_lines], store)))
-        store.put(layout.contact_sheet_key(job.id), sheet, content_type="image/png")
+    results = _checked(result_parts(job.id, done, store), check)
+    store.put_stream(layout.results_key(job.id), results, content_type=NDJSON)
+    errors = _checked(error_lines(job, ledger, ended=True), check)
+    store.put_stream(layout.errors_key(job.id), errors, content_type=NDJSON)
+    # A picture that cannot be shown is no reason not to end a job whose papers are whole.
+    with suppress(NotFound, OSError, ValueError):
+        first_lines = _first_lines(job.id, done, store)
+        if first_lines:
+            sheet = contact_sheet(list(_pictures([json.loads(line) for line in first_lines], store)))
+            check()
+            store.put(layout.contact_sheet_key(job.id), sheet, content_type="image/png")
     state = final_state(job)
     payload = summary(job, store, state=state, finished_at=clock.now())
+    check()
     store.put(layout.summary_key(job.id), payload, content_type="application/json")
     return ChunkReport(final_state=state)
+
+
+def _checked(parts: Iterable[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    """The parts, for as long as the lease is held, and at their end too: what is put then is put by its holder."""
+    for part in parts:
+        check()
+        yield part
+    check()
 
 
 def final_state(job: Job) -> JobState:

@@ -55,6 +55,7 @@ def summary(job: Job, store: ObjectStore, *, state: JobState, finished_at: float
         "counts": asdict(job.counts) | {"not_made": job.counts.open},
         "model": spec.model,
         "version": spec.version,
+        "dataset_fingerprint": spec.dataset_fingerprint,
         "seed": spec.seed,
         "format": spec.format,
         "manifest_sha256": spec.manifest_sha256,

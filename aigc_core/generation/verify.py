@@ -83,7 +83,8 @@ def verify(job_id: str, *, job: Job | None, done: set[int] | None, store: Object
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="verify") as threads:
         check = _Verification(job_id, spec, store=store, threads=threads, quick=quick)
         check.parts(done)
-        check.names(is_over=job is None or job.state.is_final)
+        # A job that was stopped leaves pictures of chunks that were never committed; they do no harm.
+        check.names(is_over=job is None or (job.state.is_final and not job.stop))
         if job is not None:
             check.ledger(job)
         if job is None or job.state.is_final:

@@ -15,7 +15,7 @@ from aigc_core import failpoints
 from aigc_core.clock import Clock
 from aigc_core.errors import Cancelled, LeaseLost, Unavailable
 from aigc_core.jobs.ledger import Ledger
-from aigc_core.jobs.records import ChunkReport, Ended, Lease, Outcome
+from aigc_core.jobs.records import FINALISE, ChunkReport, Ended, Lease, Outcome
 from aigc_core.jobs.retry import REST_SECONDS, cause_of, fingerprint_of, is_fatal, pause_seconds, text_of
 from aigc_core.jobs.states import JobKind, LeaseState
 
@@ -121,7 +121,7 @@ class Executor:
                 text_of(error),
                 fingerprint=fingerprint_of(error),
                 delay_seconds=pause_seconds(lease.attempt),
-                fatal=is_fatal(error),
+                fatal=is_fatal(error) and lease.chunk != FINALISE,  # what is made is made: its papers are tried again
             )
             word = "retried" if ended.result == "retried" else "failed"
             return self._outcome(lease, ended, started, word=word, error=error)

@@ -54,6 +54,7 @@ class JobRecord:
     cursor: int = 0
     token: int = 0
     hard: bool = False
+    papers_failed: bool = False
     leases: dict[int, HeldLease] = field(default_factory=dict)
     again: dict[int, float] = field(default_factory=dict)
     tries: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -293,6 +294,7 @@ class MemoryBook:
 
     def _discard(self, record: JobRecord, chunk: int, fingerprint: str, reason: str) -> None:
         if chunk == FINALISE:
+            record.papers_failed = True
             self._finish(record, JobState.FAILED)
             return
         record.count(failed=record.items_of(chunk))

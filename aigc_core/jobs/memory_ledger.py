@@ -84,7 +84,7 @@ class MemoryLedger(MemoryBook):
         attempt = sum(record.tries.get(chunk, (0, 0))) + 1
         record.leases[chunk] = HeldLease(record.token, attempt, at + lease_seconds)
         waited = 0.0
-        if record.job.started_at is None:
+        if chunk != FINALISE and record.job.started_at is None:
             waited = at - max(record.job.created_at, record.job.start_at)
             record.set(started_at=at)
             self._emit("job.started", record.job.id, waited_seconds=waited)
@@ -257,9 +257,7 @@ class MemoryLedger(MemoryBook):
         if record.job.state.is_final:
             return False
         before = record.job.priority
-        record.rank += (
-            replace(record.spec, priority=priority).ageing_seconds - replace(record.spec, priority=before).ageing_seconds
-        )
+        record.rank = replace(record.spec, priority=priority).rank(now=record.job.created_at)
         record.set(priority=priority)
         if before != priority:
             self._note("prioritise", job_id, by, str(before), str(priority))
@@ -271,12 +269,22 @@ class MemoryLedger(MemoryBook):
         self, job_id: str, by: By, *, fingerprint: str = "", chunks_per_second: float = 0, dry_run: bool = False
     ) -> Retried:
         record, at = self._record(job_id), self._clock.now()
-        if record.job.stop in ("cancelled", "expired"):
+        called_off = record.job.stop in ("cancelled", "expired")
+        dead = {} if called_off else record.dead
+        chosen = sorted(c for c, letter in dead.items() if fingerprint in ("", letter.fingerprint))
+        items = sum(map(record.items_of, chosen))
+        if record.job.state.is_final and record.papers_failed and not chosen and not dry_run:
+            record.papers_failed, record.not_before = False, 0.0
+            record.tries.pop(FINALISE, None)
+            self._note("retry", job_id, by, record.job.state, "papers")
+            record.set(state=JobState.RUNNING, finished_at=None)
+            self._emit("job.retried", job_id, chunks=0, items=0)
+            self._settle(record)
+            return Retried(chunks=0, items=0, more=self._more(record.job.kind))
+        if called_off:
             raise InvalidSpec(
                 f"job {job_id} was cancelled or has expired: what failed in it is not made again; order it anew"
             )
-        chosen = sorted(c for c, letter in record.dead.items() if fingerprint in ("", letter.fingerprint))
-        items = sum(map(record.items_of, chosen))
         if dry_run or not chosen:
             return Retried(chunks=len(chosen), items=items, more=False)
         for place, chunk in enumerate(chosen):
@@ -286,10 +294,11 @@ class MemoryLedger(MemoryBook):
         if FINALISE in record.leases:
             self._drop(record, FINALISE)
         record.tries.pop(FINALISE, None)
+        record.papers_failed = False
         record.count(failed=-items)
         self._note("retry", job_id, by, record.job.state, f"{len(chosen)} chunks, {items} items")
         expires_at = record.job.expires_at if record.job.expires_at > at else at + EXPIRY_SECONDS
-        record.set(state=JobState.RUNNING, stop="", last_error="", finished_at=None, expires_at=expires_at)
+        record.set(state=JobState.RUNNING, stop="", paused=False, last_error="", finished_at=None, expires_at=expires_at)
         record.hard, record.not_before = False, 0.0
         self._emit("job.retried", job_id, chunks=len(chosen), items=items)
         self._settle(record)

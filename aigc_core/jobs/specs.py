@@ -45,6 +45,7 @@ class GenerationSpec(Order):
 
     model: str
     version: int  # resolved at submit and pinned: a new version never changes a running job
+    dataset_fingerprint: str = ""  # of the pictures that the version was trained on, from its card
     count: int
     seed: int
     latent_dim: int

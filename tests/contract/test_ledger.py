@@ -575,6 +575,33 @@ def test_an_aborted_job_that_is_retried_makes_all_the_rest(timed: TimedLedger) -
     assert sorted(timed.claimed().chunk for _ in range(3)) == [0, 1, 2]
 
 
+def test_a_job_whose_papers_failed_can_have_them_put_together_again(timed: TimedLedger) -> None:
+    submit(timed, count=100)
+    timed.made(timed.claimed(), 100)
+    for _ in range(ERRORS_MAX):
+        timed.ledger.fail(timed.claimed(), "S3", fingerprint="f", delay_seconds=0, fatal=False)
+    assert timed.ledger.job("job").state is JobState.FAILED
+    assert timed.ledger.retry("job", BY).more
+    last = timed.claimed()
+    assert (last.chunk, last.attempt) == (FINALISE, 1)
+    assert timed.finalised(last, JobState.COMPLETED)
+    assert timed.ledger.teams()[0].queued == 0
+
+
+def test_a_priority_that_is_changed_keeps_the_rank_of_the_deadline(timed: TimedLedger) -> None:
+    submit(timed, "urgent", priority=0)
+    submit(timed, "due", deadline_at=timed.now() + 600)
+    timed.ledger.prioritise("due", 9, BY)
+    assert timed.claimed().job_id == "due"
+
+
+def test_the_papers_of_a_job_that_never_began_are_no_start(timed: TimedLedger) -> None:
+    submit(timed, start_at=timed.now() + 86_400)
+    timed.ledger.cancel("job", BY)
+    assert timed.claimed().waited_seconds == 0
+    assert timed.ledger.job("job").started_at is None
+
+
 def test_what_was_cancelled_is_not_retried(timed: TimedLedger) -> None:
     submit(timed)
     timed.ledger.cancel("job", BY)

@@ -4,11 +4,14 @@ Every one of them is a move of the ledger: it survives restarts, and leaves an e
 """
 
 import getpass
+import os
 import socket
 from collections import Counter
+from dataclasses import replace
 
 import click
 
+from aigc_core.errors import NotFound
 from aigc_core.jobs.records import By, DeadLetter, Job, TeamLimits
 from workers.bootstrap import Runtime
 from workers.cli.output import emit_json, json_option, table, when
@@ -19,7 +22,13 @@ why_option = click.option("--why", default="", help="The reason, for the audit r
 
 def by(made: Runtime, why: str) -> By:
     """Who calls."""
-    return By(who=made.settings.actor or f"{getpass.getuser()}@{socket.gethostname()}", why=why)
+    if made.settings.actor:
+        return By(who=made.settings.actor, why=why)
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user of a container that has no name
+        user = str(os.getuid())
+    return By(who=f"{user}@{socket.gethostname()}", why=why)
 
 
 @click.command()
@@ -50,7 +59,10 @@ def pause(job_id: str, why: str, as_json: bool) -> None:
 
     made = Runtime.from_env()
     found = Producer(made).pause(job_id, by=by(made, why))
-    _print_job(found, f"is {state_of(found)}; `aigc resume {found.id}` lets it go on", as_json=as_json)
+    said = (
+        f"had already ended: {found.state}" if found.state.is_final else f"is paused; `aigc resume {found.id}` lets it go on"
+    )
+    _print_job(found, said, as_json=as_json)
 
 
 @click.command()
@@ -96,6 +108,8 @@ def retry(job_id: str, fingerprint: str, rate: float, dry_run: bool, why: str, a
     retried = Producer(made).retry(job_id, by=by(made, why), **options)  # type: ignore[arg-type]
     if as_json:
         emit_json(retried)
+    elif not retried.chunks and retried.more:
+        click.echo(f"the papers of {job_id} are put together again")
     else:
         verb = "would be made" if dry_run else "are made"
         click.echo(f"{retried.items:,} pictures in {retried.chunks:,} chunks of {job_id} {verb} again")
@@ -132,10 +146,16 @@ def grouped(letters: list[DeadLetter]) -> list[dict[str, object]]:
 @click.argument("worker")
 @click.option("--undo", is_flag=True, help="Give it work again.")
 @why_option
-def drain(worker: str, undo: bool, why: str) -> None:
+@json_option
+def drain(worker: str, undo: bool, why: str, as_json: bool) -> None:
     """Give a worker nothing new; `aigc workers` lists them."""
     made = Runtime.from_env()
+    if worker not in made.ledger.workers():
+        raise NotFound(f"no worker {worker!r} has asked for work; `aigc workers` lists them")
     made.ledger.drain(worker, by(made, why), draining=not undo)
+    if as_json:
+        emit_json({"worker": worker, "draining": not undo})
+        return
     click.echo(f"{worker} {'takes work again' if undo else 'gets nothing new; what it works on is finished'}")
 
 
@@ -153,17 +173,22 @@ def workers(as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--weight", default=1.0, type=float, help="Share of the pictures while several teams wait.")
-@click.option("--queued-max", default=0, type=int, help="Pictures waiting or in work; 0: no limit.")
-@click.option("--running-max", default=0, type=int, help="Chunks in work at once; 0: no limit.")
+@click.option("--weight", type=float, help="Share of the pictures while several teams wait.")
+@click.option("--queued-max", type=int, help="Pictures waiting or in work; 0: no limit.")
+@click.option("--running-max", type=int, help="Chunks in work at once; 0: no limit.")
 @why_option
-def team(name: str, weight: float, queued_max: int, running_max: int, why: str) -> None:
-    """Set what a team gets."""
+@json_option
+def team(name: str, why: str, as_json: bool, **given: float | None) -> None:
+    """Set what a team gets; what is not given stays as it is."""
     made = Runtime.from_env()
-    made.ledger.set_team(name, TeamLimits(weight=weight, queued_max=queued_max, running_max=running_max), by(made, why))
-    click.echo(
-        f"team {name}: weight {weight:g}, pictures waiting at most {queued_max or '∞'}, chunks at once {running_max or '∞'}"
-    )
+    known = {team.name: team.limits for team in made.ledger.teams()}
+    limits = replace(known.get(name, TeamLimits()), **{field: value for field, value in given.items() if value is not None})  # type: ignore[arg-type]
+    made.ledger.set_team(name, limits, by(made, why))
+    if as_json:
+        emit_json(limits)
+        return
+    queued, running = _limit(limits.queued_max), _limit(limits.running_max)
+    click.echo(f"team {name}: weight {limits.weight:g}, waiting at most {queued}, chunks at once {running}")
 
 
 @click.command()

@@ -57,7 +57,7 @@ local chunk = next_chunk(job)
 local token = string.format('%.0f', math.max(tonumber(redis.call('HGET', job.key, 'token') or '0') + 1, math.floor(at * 1000000)))
 local errors, losses = tries_of(job, chunk)
 local waited = 0
-if redis.call('HSETNX', job.key, 'started_at', string.format('%.6f', at)) == 1 then
+if chunk >= 0 and redis.call('HSETNX', job.key, 'started_at', string.format('%.6f', at)) == 1 then
   local v = redis.call('HMGET', job.key, 'created_at', 'start_at')
   waited = at - math.max(tonumber(v[1]), tonumber(v[2]))
   emit('job.started', job.id, at, {waited_seconds = waited})

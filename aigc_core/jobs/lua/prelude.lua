@@ -1,9 +1,9 @@
 -- Put in front of every move, after clock.lua.
 --
--- aigc:job:<id>             hash    the job: kind team lane priority rank state spec identity chunk_count chunk_items total
+-- aigc:job:<id>             hash    the job: kind team lane priority since latest_rank rank state spec identity chunk_count chunk_items total
 --                                   window cursor done discarded completed failed bytes token paused stop hard not_before
 --                                   start_at deadline_at expires_at waiting_for last_error attempts_error attempts_lost
---                                   created_at started_at finished_at progress
+--                                   created_at started_at finished_at papers progress
 -- aigc:job:<id>:leases      hash    chunk → "token attempt request worker": chunks in work, at most `window`
 -- aigc:job:<id>:again       zset    chunk → time from which it may be claimed again; only chunks that failed or were handed back
 -- aigc:job:<id>:tries       hash    chunk → "errors losses"; only chunks that had one
@@ -201,6 +201,7 @@ end
 -- Give a chunk up: its items count as failed. A finalising that is given up ends the job; its pictures are all kept.
 local function discard(job, chunk, at, fingerprint, reason)
   if chunk == -1 then
+    redis.call('HSET', job.key, 'papers', 'failed')
     finish(job, 'failed', at)
     return
   end

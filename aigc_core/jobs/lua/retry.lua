@@ -5,8 +5,8 @@ local job, at = read(ARGV[1]), now()
 if not job then return nil end
 local rate, chunks, items = tonumber(ARGV[3]), 0, 0
 local stop = job.stop
-if stop == 'cancelled' or stop == 'expired' then return {-1, 0, 0} end
-local dead = redis.call('HGETALL', job.key .. ':dead')
+local called_off = stop == 'cancelled' or stop == 'expired'
+local dead = called_off and {} or redis.call('HGETALL', job.key .. ':dead')
 local chosen = {}
 for i = 1, #dead, 2 do
   if ARGV[2] == '' or string.match(dead[i + 1], '^(%S+)') == ARGV[2] then
@@ -15,6 +15,21 @@ for i = 1, #dead, 2 do
   end
 end
 table.sort(chosen)
+-- A job whose papers could not be put together ends failed with all that it made; they are tried again, whatever ended it.
+if FINAL[job.state] and redis.call('HGET', job.key, 'papers') == 'failed' and #chosen == 0 and ARGV[4] == '0' then
+  redis.call('HDEL', job.key, 'papers', 'finished_at')
+  redis.call('HDEL', job.key .. ':tries', -1)
+  redis.call('HSET', job.key, 'state', 'running', 'not_before', 0)
+  local open = job.total - redis.call('HINCRBY', job.key, 'completed', 0) - redis.call('HINCRBY', job.key, 'failed', 0)
+  redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', open)
+  redis.call('SADD', 'aigc:live', job.id)
+  redis.call('ZREM', 'aigc:final', job.id)
+  audit('retry', job.id, at, ARGV[5], ARGV[6], job.state, 'papers')
+  emit('job.retried', job.id, at, {chunks = 0, items = 0})
+  settle(job.id, at)
+  return {0, 0, more(job.kind)}
+end
+if called_off then return {-1, 0, 0} end
 if ARGV[4] == '1' or #chosen == 0 then return {#chosen, items, 0} end
 for i, chunk in ipairs(chosen) do
   redis.call('HDEL', job.key .. ':dead', chunk)
@@ -35,9 +50,9 @@ if FINAL[state] then
   redis.call('HINCRBY', 'aigc:team:' .. job.team, 'queued', open)
   redis.call('SADD', 'aigc:live', job.id)
   redis.call('ZREM', 'aigc:final', job.id)
-  redis.call('HDEL', job.key, 'finished_at')
+  redis.call('HDEL', job.key, 'finished_at', 'papers')
 end
-redis.call('HSET', job.key, 'state', 'running', 'stop', '', 'hard', 0, 'not_before', 0, 'last_error', '')
+redis.call('HSET', job.key, 'state', 'running', 'stop', '', 'hard', 0, 'paused', 0, 'not_before', 0, 'last_error', '')
 local v = redis.call('HMGET', job.key, 'expires_at', 'deadline_at')
 local expires, deadline = tonumber(v[1]), tonumber(v[2])
 if expires <= at then

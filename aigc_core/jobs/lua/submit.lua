@@ -26,9 +26,9 @@ local start, deadline, expires = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumbe
 if expires == 0 then expires = math.max(at, start) + tonumber(ARGV[17]) end
 local rank = math.max(at, start) + tonumber(ARGV[6])
 if ARGV[7] ~= '' then rank = math.min(rank, tonumber(ARGV[7])) end
-redis.call('SET', idempotency, id, 'EX', 604800)
+redis.call('SET', idempotency, id, 'EX', 31968000)
 redis.call('HSET', J(id), 'id', id, 'kind', kind, 'team', team, 'lane', ARGV[4], 'priority', ARGV[5], 'rank', string.format('%.6f', rank),
-  'state', start > at and 'scheduled' or 'available', 'spec', ARGV[8], 'identity', ARGV[18], 'chunk_count', ARGV[10], 'chunk_items', ARGV[11],
+  'state', start > at and 'scheduled' or 'available', 'since', string.format('%.6f', math.max(at, start)), 'latest_rank', ARGV[7], 'spec', ARGV[8], 'identity', ARGV[18], 'chunk_count', ARGV[10], 'chunk_items', ARGV[11],
   'total', total, 'window', ARGV[13], 'start_at', ARGV[14], 'deadline_at', ARGV[15], 'expires_at', string.format('%.6f', expires),
   'not_before', ARGV[14], 'created_at', string.format('%.6f', at))
 redis.call('SADD', 'aigc:live', id)

@@ -8,7 +8,7 @@ import pytest
 from builders import a_generation_spec, a_training_spec
 
 from aigc_core.clock import FixedClock
-from aigc_core.errors import InvalidSpec, NotFound
+from aigc_core.errors import InvalidSpec, LeaseLost, NotFound
 from aigc_core.generation.encode import encode
 from aigc_core.generation.finalise import finalise
 from aigc_core.generation.papers import Papers
@@ -116,3 +116,25 @@ def test_an_unknown_job_and_a_training_have_no_papers() -> None:
     shop.ledger.submit("t", a_training_spec(), idempotency_key="t")
     with pytest.raises(InvalidSpec, match="training"):
         Papers("t", ledger=shop.ledger, store=shop.store)
+
+
+def test_papers_are_not_written_any_more_once_the_lease_is_lost() -> None:
+    shop = Shop()
+    shop.make()
+    puts = shop.store.put_count
+
+    def lost() -> None:
+        raise LeaseLost("somebody else")
+
+    with pytest.raises(LeaseLost):
+        finalise(shop.ledger.job("job"), ledger=shop.ledger, store=shop.store, clock=shop.clock, check=lost)
+    assert shop.store.put_count == puts
+
+
+def test_a_picture_that_cannot_be_shown_does_not_keep_a_job_from_its_end() -> None:
+    shop = Shop()
+    shop.make()
+    shop.store.delete(["picture"])
+    finalise(shop.ledger.job("job"), ledger=shop.ledger, store=shop.store, clock=shop.clock)
+    assert shop.store.exists(layout.summary_key("job"))
+    assert not shop.store.exists(layout.contact_sheet_key("job"))

@@ -93,6 +93,16 @@ def test_a_fatal_error_gives_the_pictures_of_its_chunk_up_and_stops_the_job() ->
     assert letter.reason == "wrong"
 
 
+def test_papers_that_cannot_be_put_together_are_tried_again_whatever_the_error() -> None:
+    clock = FixedClock()
+    ledger = a_ledger(clock)
+    executor = an_executor(ledger, clock)
+    for _ in range(3):
+        executor.execute(JobKind.GENERATION, lambda lease, _: ChunkReport(completed=100))
+    assert executor.execute(JobKind.GENERATION, raising(InvalidSpec("a part is missing"))).result == "retried"
+    assert ledger.job("job").stop == ""
+
+
 def test_a_lease_that_ran_out_while_its_worker_slept_commits_nothing() -> None:
     clock = FixedClock()
     ledger = a_ledger(clock)
