@@ -115,6 +115,7 @@ def test_a_drained_worker_takes_no_ticket_until_the_drain_is_undone(stack: Stack
     assert ended(stack, order(stack, 1_000))["counts"]["completed"] == 1_000
     assert tickets_taken(stack, WORKERS[0]) > before
     stack.run("drain", second, "--undo")
+    wait_for_log(stack, WORKERS[1], "drain undone")
 
 
 DEAF = """
