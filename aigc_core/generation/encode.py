@@ -3,8 +3,11 @@
 import hashlib
 import io
 
-import imagecodecs
 import numpy as np
+
+# By name: imagecodecs loads a codec when it is first asked for it, and a process that had no free file descriptor at that
+# moment would never encode again.
+from imagecodecs import jpeg8_encode, png_encode
 from numpy.typing import NDArray
 
 from aigc_core.jobs.specs import ImageFormat
@@ -26,9 +29,9 @@ def encode(image: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     """The file of one picture: uint8 (H, W, 1) or (H, W, 3), 0 to 255."""
     pixels = np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image)
     if image_format == "png":
-        return bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY_RUNS, filter=PNG_FILTER_PAETH))
+        return bytes(png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY_RUNS, filter=PNG_FILTER_PAETH))
     if image_format == "jpeg":
-        return bytes(imagecodecs.jpeg8_encode(pixels, level=JPEG_QUALITY))
+        return bytes(jpeg8_encode(pixels, level=JPEG_QUALITY))
     return _webp(pixels)
 
 

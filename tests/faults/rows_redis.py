@@ -137,6 +137,10 @@ def reset_storm(plant: Plant, n: int) -> Seen:
         )  # fmt: skip
 
 
+#: Pictures of one of the two orders of a slow Redis.
+COUNT_SLOW = 16_384
+
+
 def slow(plant: Plant, n: int) -> Seen:
     """100 ms more for every round trip to Redis."""
     clean, slowed, found = [], [], []
@@ -147,11 +151,12 @@ def slow(plant: Plant, n: int) -> Seen:
         for _ in range(n):
             for latency_seconds, rates in ((0.0, clean), (0.05, slowed)):
                 proxy.latency_seconds = latency_seconds
-                job_ids = [plant.order(4_096, chunk_items=512) for _ in range(2)]
+                # Chunks of half a second and more, as real ones are: of tiny pictures that takes 2,048.
+                job_ids = [plant.order(COUNT_SLOW, chunk_items=2_048) for _ in range(2)]
                 for job_id in job_ids:
                     plant.wait_final(job_id, 120)
                     found += problems(plant, job_id)
-                rates.append(2 * 4_096 / seconds_of_work(plant, job_ids))
+                rates.append(2 * COUNT_SLOW / seconds_of_work(plant, job_ids))
     share = sum(slowed) / sum(clean)
     figure = f"{share:.0%} of {sum(clean) / n:.0f} pictures/s"
     return Seen(n=n, figure=figure, ok=share >= 0.8, problems=found)

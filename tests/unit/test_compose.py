@@ -119,7 +119,7 @@ def test_no_secret_is_on_a_command_line() -> None:
 def test_the_settings_that_the_readme_names_reach_the_processes(name: str) -> None:
     named = set(re.findall(r"`(AIGC_\w+)`", (ROOT / "README.md").read_text()))
     assert {"AIGC_RETRAIN_EVERY_HOURS", "AIGC_RETRAIN_DATASET", "AIGC_RETRAIN_MODEL"} <= named
-    assert named - {"AIGC_CODE_REVISION"} <= set(SERVICES[name]["environment"])
+    assert named - {"AIGC_CODE_REVISION", "AIGC_FAILPOINTS"} <= set(SERVICES[name]["environment"])
 
 
 def test_an_image_knows_the_revision_of_its_code() -> None:
