@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from servers import serving
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -63,10 +65,7 @@ def receiving(*statuses: int, port: int = 0) -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}/hook"
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    made.url = f"http://127.0.0.1:{server.server_port}/hook"
+    with serving(server):
         yield made
-        server.shutdown()
-        thread.join()

@@ -1,10 +1,11 @@
 """An HTTP server of the test's own that answers as it is told and keeps what it was asked."""
 
 import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from servers import serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def scripted_server() -> Iterator[ScriptedServer]:
     """A running one."""
-    with ScriptedServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ScriptedServer()
+    with serving(server):
+        yield server

@@ -2,7 +2,9 @@
 
 import shutil
 import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,3 +58,16 @@ def running_redis(server: str, folder: Path, *options: str) -> Iterator[str]:
     with process(command, folder / "log") as child:
         wait_for_port(port, child, folder / "log")
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """A server object of the test's own, answering from a thread until the end."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()

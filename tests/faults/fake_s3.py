@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from servers import serving
+
 
 class FakeS3(http.server.ThreadingHTTPServer):
     """Its faults may be changed while it runs; each is the share of PUTs that it happens to."""
@@ -125,11 +127,6 @@ def _error(code: str) -> bytes:
 @contextmanager
 def fake_s3(folder: Path) -> Iterator[FakeS3]:
     """A running one over a folder of buckets."""
-    with FakeS3(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = FakeS3(folder)
+    with serving(server):
+        yield server
