@@ -158,10 +158,6 @@ class Ledger(Protocol):
         """Append an event to the bounded stream."""
         ...
 
-    def claim_slot(self, schedule: str, slot: str) -> bool:
-        """True for the first caller with this slot of a schedule; two beats or a clock jump give one run."""
-        ...
-
     def job(self, job_id: str) -> Job:
         """One job; `NotFound`."""
         ...

@@ -136,7 +136,6 @@ class MemoryBook:
         self._jobs_max = JOBS_MAX
         self._draining: set[str] = set()
         self._missed: set[str] = set()  # jobs whose missed deadline was told
-        self._slots: set[tuple[str, str]] = set()
         self._events: list[Event] = []
         self._event_count = 0
         self._audit: list[AuditEntry] = []

@@ -337,9 +337,3 @@ class MemoryLedger(MemoryBook):
     @locked
     def emit(self, event_type: str, job_id: str, facts: dict[str, Any]) -> None:
         self._emit(event_type, job_id, **facts)
-
-    @locked
-    def claim_slot(self, schedule: str, slot: str) -> bool:
-        new = (schedule, slot) not in self._slots
-        self._slots.add((schedule, slot))
-        return new

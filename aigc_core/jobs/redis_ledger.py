@@ -26,9 +26,6 @@ from aigc_core.jobs.states import JobKind, LeaseState
 #: Longest error text kept in the ledger, in characters; the log has the rest.
 ERROR_TEXT_MAX = 1_000
 
-#: How long a slot of a schedule is remembered, in seconds.
-SLOT_SECONDS = 7 * 86_400
-
 #: Times that a command is sent again. With SOCKET_SECONDS each, a frozen Redis is an error within 10 s.
 RESENDS = 1
 
@@ -209,10 +206,6 @@ class RedisLedger(RedisReads):
         seconds, micros = self._redis.time()
         fields = {"type": event_type, "job": job_id, "at": f"{seconds + micros / 1e6:.3f}", "facts": json.dumps(facts)}
         self._redis.xadd("aigc:events", cast("dict[Any, Any]", fields), maxlen=10_000, approximate=True)
-
-    @translated
-    def claim_slot(self, schedule: str, slot: str) -> bool:
-        return bool(self._redis.set(f"aigc:slot:{schedule}:{slot}", "1", nx=True, ex=SLOT_SECONDS))
 
     @translated
     def _steered(self, name: str, job_id: str, *args: object) -> Any:

@@ -665,10 +665,6 @@ def test_jobs_that_ended_long_ago_are_forgotten(timed: TimedLedger) -> None:
         timed.ledger.job("old")
 
 
-def test_a_slot_of_a_schedule_is_taken_once(timed: TimedLedger) -> None:
-    assert [timed.ledger.claim_slot("retrain", "7"), timed.ledger.claim_slot("retrain", "7")] == [True, False]
-
-
 def test_events_follow_each_other_from_a_position(timed: TimedLedger) -> None:
     end(timed, count=100)
     events = timed.ledger.events(after="0", wait_seconds=0)

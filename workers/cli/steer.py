@@ -42,10 +42,7 @@ def cancel(job_id: str, soft: bool, why: str, as_json: bool) -> None:
 
     made = Runtime.from_env()
     found = Producer(made).cancel(job_id, by=by(made, why), hard=not soft)
-    ended = found.state.is_final
-    said = (
-        f"had already ended: {found.state}" if ended else f"is being cancelled; `aigc job {found.id}` says when it is over"
-    )
+    said = _unless_ended(found, f"is being cancelled; `aigc job {found.id}` says when it is over")
     _print_job(found, said, as_json=as_json)
 
 
@@ -59,9 +56,7 @@ def pause(job_id: str, why: str, as_json: bool) -> None:
 
     made = Runtime.from_env()
     found = Producer(made).pause(job_id, by=by(made, why))
-    said = (
-        f"had already ended: {found.state}" if found.state.is_final else f"is paused; `aigc resume {found.id}` lets it go on"
-    )
+    said = _unless_ended(found, f"is paused; `aigc resume {found.id}` lets it go on")
     _print_job(found, said, as_json=as_json)
 
 
@@ -230,6 +225,10 @@ def audit(count: int, as_json: bool) -> None:
         ("at", "who", "move", "subject", "before", "after", "why"),
         ((when(e.at), e.by.who, e.move, e.subject, e.before, e.after, e.by.why) for e in entries),
     )
+
+
+def _unless_ended(found: Job, said: str) -> str:
+    return f"had already ended: {found.state}" if found.state.is_final else said
 
 
 def _print_job(found: Job, said: str, *, as_json: bool) -> None:
